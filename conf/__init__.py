@@ -1,0 +1,1 @@
+"""Hydra configuration: one yaml a command, groups for what can be exchanged."""

@@ -1,0 +1,127 @@
+"""Commands: Hydra configuration on the outside, one sentence and an exit code for whatever a user can mend.
+
+The only place that imports Hydra.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from importlib import resources
+from typing import Any, NoReturn
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from engine.errors import InputError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+_CONFIG_MODULE = "conf"
+_QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none")
+_PLAIN = re.compile(r"[A-Za-z0-9_./:+\-@%?|\\]*")
+_STRUCTURED = re.compile(r"""\s*(["'\[{]|\$\{|\w+\().*""", re.DOTALL)
+
+Main = Callable[[DictConfig], "int | float | None"]
+
+
+def run_command(main: Main, config_name: str) -> NoReturn:
+    """Compose conf/<config_name>.yaml with the command line, run `main`, exit.
+
+    Args:
+        main: takes the configuration, returns an exit code (None: 0), or a float for a sweeper to minimize.
+        config_name: name of a yaml in `conf`.
+    """
+    arguments = sys.argv[1:]
+    if {"--help", "-h"} & set(arguments):
+        print(help_text(main, config_name))
+        sys.exit(0)
+    sweeps = bool({"-m", "--multirun"} & set(arguments))
+    quoted = [quote(argument, sweeps) for argument in arguments]
+    if not any(argument.startswith("-") for argument in arguments):
+        _fail_early(config_name, quoted)
+    sys.argv[1:] = [*quoted, *_QUIET]
+    hydra.main(version_base="1.3", config_path=f"pkg://{_CONFIG_MODULE}", config_name=config_name)(
+        lambda config: _guarded(main, config, sweeps)
+    )()
+    sys.exit(0)
+
+
+def compose(config_name: str, overrides: list[str] | None = None) -> DictConfig:
+    """The configuration that a command would get, without running it.
+
+    Raises:
+        InputError: a key or value that the configuration does not have.
+    """
+    try:
+        with hydra.initialize_config_module(_CONFIG_MODULE, version_base="1.3"):
+            return hydra.compose(config_name, overrides or [])
+    except (HydraException, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split()).removesuffix(".")
+        raise InputError(f"{reason}; see --help for the keys of this command") from error
+
+
+def require(config: DictConfig, key: str) -> Any:
+    """The value of a key that has no default.
+
+    Raises:
+        InputError: it was not given.
+    """
+    value = None if OmegaConf.is_missing(config, key) else OmegaConf.select(config, key)
+    if value is None:
+        raise InputError(f"{key} is not given: add {key}=... to the command (see --help)")
+    return value
+
+
+def help_text(main: Main, config_name: str) -> str:
+    """The docstring of the command's module, then its configuration with the comments that explain each key."""
+    documentation = (sys.modules[main.__module__].__doc__ or "").strip()
+    text = (resources.files(_CONFIG_MODULE) / f"{config_name}.yaml").read_text(encoding="utf-8")
+    keys = re.sub(r"(?ms)^hydra:\n(?:[ \t].*\n?|\n)*", "", text).strip()
+    return f"{documentation}\n\nKeys and defaults (give them as key=value):\n\n{keys}\n"
+
+
+def quote(argument: str, sweeps: bool = False) -> str:
+    """Protect a value with ( ) , = # [ ] or accents, such as a path, from Hydra's grammar."""
+    key, separator, value = argument.partition("=")
+    if not separator or argument.startswith("-") or _PLAIN.fullmatch(value):
+        return argument
+    is_path = "/" in value or os.path.exists(value)
+    if (_STRUCTURED.fullmatch(value) and not is_path) or value[:1] in "\"'$":
+        return argument
+    if sweeps and "," in value:
+        return argument
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
+def _fail_early(config_name: str, overrides: list[str]) -> None:
+    """Say what is wrong with the command line in one sentence, before Hydra says it in many."""
+    try:
+        compose(config_name, overrides)
+    except InputError as error:
+        _exit_with(error)
+
+
+def _guarded(main: Main, config: DictConfig, sweeps: bool) -> float | None:
+    try:
+        result = main(config)
+    except InputError as error:
+        _exit_with(error)
+    except OmegaConfBaseException as error:
+        _exit_with(InputError(" ".join(str(error).split())))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    if sweeps:
+        return result
+    sys.exit(int(result or 0))
+
+
+def _exit_with(error: InputError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(BAD_INPUT)

@@ -1,0 +1,138 @@
+"""Fisher-Kolmogorov model of glioma growth.
+
+    ∂c/∂t = ∇·(D ∇c) + ρ c (1 - c)   in tissue,      D = D_w (p_w + p_g / 10),      D ∂c/∂n = 0 at its border
+
+Space: finite volumes on isotropic voxels, six faces, harmonic mean of D at a face; second order. Time, scheme
+`converged`: N equal steps of Strang splitting with the logistic solved exactly and diffusion by forward Euler, so
+first order, with
+
+    N = max(⌈6 mu1² / (CFL h²)⌉, ⌈mu2² / REACTION⌉),
+
+which depends on mu1², mu2² and h alone: (D, ρ, T) and (a D, a ρ, T / a) give the same numbers bit for bit, and the
+last step ends exactly at T. Each sub-step keeps 0 <= c <= 1. Scheme `gliomasolver` is the published solver's:
+forward Euler for everything with dt = 0.99 h² / (6 D_w), not converged in time; for comparisons only.
+
+The seed is GliomaSolver's smoothed ball, s = (dist - 1.145 mm) / 3.578 mm, c = (1 - s - sin(π s) / π) / 2 for
+|s| <= 1, 1 inside and 0 beyond, averaged over every voxel and set in tissue only.
+
+Source: Ezhov et al., Learn-Morph-Infer, Medical Image Analysis 83 (2023) 102672, equations 1-2, and the authors'
+published code for the seed and the scheme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, exp
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.atlas import Atlas
+from engine.errors import InputError
+from engine.parameters import FisherKolmogorovParameters
+
+PHYSICS_VERSION = 1
+"""Raised when the same parameters give other numbers: stores of different versions are never mixed."""
+CFL = 0.95
+"""Bound on 6 D_w dt / h²; forward Euler keeps 0 <= c <= 1 up to 1 (chosen by us, with room for rounding)."""
+REACTION = 0.1
+"""Bound on rho dt (chosen by us: Dice >= 0.99 at c = .01, .1, .8 against dt -> 0)."""
+GLIOMASOLVER_CFL = 0.99
+SEED_CENTER = 1.145
+SEED_WIDTH = 3.578
+"""Offset and half-width [mm] of the seed's smooth edge; its support has radius 4.72 mm."""
+SEED_SUBSAMPLES = 6
+SCHEMES = ("converged", "gliomasolver")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Time steps of one simulation.
+
+    Attributes:
+        steps: N.
+        diffusion: k = D_w dt / h² [1].
+        growth: rho dt [1].
+    """
+
+    steps: int
+    diffusion: float
+    growth: float
+
+    @property
+    def decay(self) -> float:
+        """exp(-rho dt), what the exact logistic multiplies (1 - c) / c by."""
+        return exp(-self.growth)
+
+
+def schedule(parameters: FisherKolmogorovParameters, spacing: float, scheme: str = "converged") -> Schedule:
+    """Time steps for a tumor on voxels of `spacing` [mm].
+
+    Raises:
+        InputError: the scheme is unknown.
+    """
+    spread = parameters.diffusivity * parameters.duration / spacing**2
+    growth = parameters.proliferation * parameters.duration
+    if scheme == "converged":
+        steps = max(_ceil(6 * spread / CFL), _ceil(growth / REACTION), 1)
+    elif scheme == "gliomasolver":
+        steps = max(_ceil(6 * spread / GLIOMASOLVER_CFL), 1)
+    else:
+        raise InputError(f"scheme {scheme!r} is unknown: use {' or '.join(SCHEMES)}")
+    return Schedule(steps, spread / steps, growth / steps)
+
+
+def _ceil(value: float) -> int:
+    """Ceiling that forgives rounding, so that equal products of a D and T / a give equal steps."""
+    return ceil(value * (1 - 1e-12))
+
+
+def seed_density(atlas: Atlas, origin: Sequence[float]) -> NDArray[np.float32]:
+    """The seed on the grid [1], float32 (x, y, z), 0 outside tissue.
+
+    Args:
+        atlas: the brain.
+        origin: fraction of the grid's extent along x, y, z.
+
+    Raises:
+        InputError: the origin lies outside tissue.
+    """
+    check_origin(atlas, origin)
+    density = np.zeros(atlas.grid.shape, dtype=np.float32)
+    center = atlas.grid.to_voxel(origin)
+    reach = (SEED_CENTER + SEED_WIDTH) / atlas.grid.spacing + 1
+    low = np.maximum(np.floor(center - reach).astype(int), 0)
+    high = np.minimum(np.ceil(center + reach).astype(int) + 1, atlas.grid.shape)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    density[box] = _average_ball(low, high, center, atlas.grid.spacing)
+    density[~atlas.tissue] = 0
+    return density
+
+
+def _average_ball(low: NDArray, high: NDArray, center: NDArray, spacing: float) -> NDArray[np.float64]:
+    """Mean of the smoothed ball over every voxel of a box, from equidistant subsamples."""
+    sub = (np.arange(SEED_SUBSAMPLES) + 0.5) / SEED_SUBSAMPLES - 0.5
+    squares = [
+        ((np.arange(a, b)[:, None] + sub).ravel() - c) ** 2 for a, b, c in zip(low, high, center, strict=True)
+    ]
+    distance = spacing * np.sqrt(squares[0][:, None, None] + squares[1][:, None] + squares[2])
+    s = np.clip((distance - SEED_CENTER) / SEED_WIDTH, -1, 1)
+    ball = 0.5 * (1 - s - np.sin(np.pi * s) / np.pi)
+    n = SEED_SUBSAMPLES
+    shape = [size // n for size in ball.shape]
+    return ball.reshape(shape[0], n, shape[1], n, shape[2], n).mean(axis=(1, 3, 5))
+
+
+def check_origin(atlas: Atlas, origin: Sequence[float]) -> None:
+    """Refuse an origin whose voxel is not tissue."""
+    if not is_in_tissue(atlas, origin):
+        place = tuple(round(float(v), 4) for v in origin)
+        raise InputError(f"origin {place} is outside the tissue of atlas {atlas.name}: choose a point in white or gray matter")
+
+
+def is_in_tissue(atlas: Atlas, origin: Sequence[float]) -> bool:
+    """Whether the voxel that holds `origin` (fraction of the extent) is tissue."""
+    voxel = np.floor(atlas.grid.to_voxel(origin) + 0.5).astype(int)
+    inside = bool(np.all(voxel >= 0) and np.all(voxel < atlas.grid.shape))
+    return inside and bool(atlas.tissue[tuple(voxel)])

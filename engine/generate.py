@@ -1,0 +1,185 @@
+"""Generate a data set of simulated tumors.
+
+    python -m engine.generate samples=100 out=runs/fk.zarr grid=half
+    python -m engine.generate verify=runs/fk.zarr
+
+Sample i is the first proposal of its own random stream that passes the size filter, so equal seeds give equal
+stores whatever was interrupted: run the same command again to resume.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from llvmlite import binding
+from omegaconf import DictConfig, OmegaConf
+
+from engine.atlas import Atlas, load_atlas
+from engine.backends import Backend, choose_backend
+from engine.command import INTERRUPTED, require, run_command
+from engine.errors import InputError
+from engine.fisher_kolmogorov import PHYSICS_VERSION
+from engine.grid import GRIDS
+from engine.progress import progress
+from engine.sampling import PRIORS, Prior
+from engine.simulate import simulate
+from engine.store import SCHEMA_VERSION, Store, create_store, open_store, split_of
+
+WAVE = 32
+"""Proposals simulated together; which one is accepted does not depend on it."""
+
+
+def main(config: DictConfig) -> int:
+    """Generate, resume or verify; returns the exit code."""
+    if config.verify is not None:
+        return verify(config.verify)
+    out, samples = str(require(config, "out")), config.samples
+    if not (isinstance(samples, int) and samples > 0 and isinstance(config.shard, int) and config.shard > 0):
+        raise InputError(f"samples={samples} and shard={config.shard} must be positive integers")
+    prior, grid = _named("prior", config.prior.name, PRIORS), _named("grid", config.grid.name, GRIDS)
+    files = OmegaConf.to_container(config.atlas.files, resolve=True) if "files" in config.atlas else None
+    atlas = load_atlas(files or config.atlas.name, grid)
+    backend = choose_backend(config.backend)
+    about = describe(atlas, prior, config.seed, config.scheme, config.shard, backend, files)
+    with locked(out):
+        store = create_store(out, samples, about)
+        return fill(store, atlas, prior, backend)
+
+
+def fill(store: Store, atlas: Atlas, prior: Prior, backend: Backend) -> int:
+    """Generate every incomplete shard of a store; returns the exit code."""
+    complete = store.complete
+    shards = [range(a, min(a + store.shard, len(store))) for a in range(0, len(store), store.shard)]
+    waiting = [rows for rows in shards if not complete[rows.start : rows.stop].all()]
+    have = int(sum(len(rows) for rows in shards) - sum(len(rows) for rows in waiting))
+    started, proposals, written = time.monotonic(), 0, 0
+    seed, scheme = int(store.attributes["seed"]), str(store.attributes["scheme"])
+    try:
+        with progress("generate", len(store), have) as advance:
+            for rows in waiting:
+                accepted, tried = accept_rows(rows, seed, scheme, atlas, prior, backend)
+                _write(store, rows, accepted)
+                proposals, written = proposals + tried, written + len(rows)
+                rate = written / (time.monotonic() - started)
+                advance(len(rows), f"{rate:.1f} samples/s, {100 * written / proposals:.0f}% of proposals accepted")
+    except KeyboardInterrupt:
+        print(f"interrupted: {have + written} of {len(store)} rows are complete; run the same command to resume")
+        return INTERRUPTED
+    seconds = time.monotonic() - started
+    print(f"{store.place}: {len(store)} rows complete, {written} new in {seconds:.0f} s ({proposals} proposals)")
+    return 0
+
+
+def accept_rows(
+    rows: range, seed: int, scheme: str, atlas: Atlas, prior: Prior, backend: Backend
+) -> tuple[list[dict[str, Any]], int]:
+    """The first accepted proposal of every sample in `rows`, and how many proposals were simulated."""
+    following = dict.fromkeys(rows, 0)
+    accepted: dict[int, dict[str, Any]] = {}
+    tried = 0
+    while len(accepted) < len(rows):
+        pending = [i for i in rows if i not in accepted]
+        each = max(1, WAVE // len(pending))
+        wave = [(i, p) for i in pending for p in range(following[i], following[i] + each)]
+        batch = [prior.propose(seed, i, p, atlas) for i, p in wave]
+        result = simulate(batch, atlas, backend=backend, scheme=scheme, stop_volume=prior.size[1])
+        for k, (i, p) in enumerate(wave):
+            following[i] = p + 1
+            kept = result.ended[k] == "duration" and prior.accepts(result.volumes[k])
+            if kept and i not in accepted:
+                density = result.density[k].copy()
+                accepted[i] = {"density": density, "parameters": batch[k], "proposal": p, "split": split_of(seed, i)}
+        tried += len(wave)
+    return [accepted[i] for i in rows], tried
+
+
+def describe(
+    atlas: Atlas, prior: Prior, seed: int, scheme: str, shard: int, backend: Backend, files: Any = None
+) -> dict[str, Any]:
+    """The attributes of a store: all that decides its content, and the versions that wrote it."""
+    grid = atlas.grid
+    about: Mapping[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "physics_version": PHYSICS_VERSION,
+        "model": "fisher_kolmogorov",
+        "scheme": scheme,
+        "atlas": {"name": atlas.name, "content_hash": atlas.content_hash, "files": files},
+        "grid": {"shape": list(grid.shape), "spacing": grid.spacing, "corner": list(grid.corner)},
+        "prior": asdict(prior),
+        "seed": int(seed),
+        "shard": int(shard),
+        "backend": backend.name,
+        "instruction_set": instruction_set(),
+        "code_version": metadata.version("learn-morph-infer"),
+        "units": "mm, day; origin in fractions of the grid's extent, axes RAS",
+    }
+    return dict(about)
+
+
+def instruction_set() -> str:
+    """Architecture and widest vectors of this machine: NumPy's rounding of sin and exp depends on them."""
+    features = binding.get_host_cpu_features()
+    widest = next((name for name in ("avx512f", "avx2", "sve", "neon") if features.get(name)), "scalar")
+    return f"{platform.machine()}-{widest}"
+
+
+def verify(place: str) -> int:
+    """Re-read every row against its checksum; returns 0 when all are complete and intact, 1 otherwise."""
+    store = open_store(place)
+    complete, damaged = store.complete, store.damaged_rows()
+    print(f"{place}: {int(complete.sum())} of {len(store)} rows complete, {len(damaged)} damaged")
+    if damaged:
+        print(f"damaged rows: {damaged}")
+    return 0 if not damaged and bool(np.all(complete)) else 1
+
+
+@contextmanager
+def locked(place: str) -> Iterator[None]:
+    """Let only one generator write a local store; the lock dies with its process.
+
+    Raises:
+        InputError: another generator writes it, or the place cannot be written.
+    """
+    if "://" in place:
+        yield
+        return
+    lock = FileLock(place.rstrip("/") + ".lock")
+    try:
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"another generator is writing {place}: wait for it, or write to another place") from error
+    except OSError as error:
+        raise InputError(f"cannot write the store {place}: {error.strerror or error}") from error
+    with lock:
+        yield
+
+
+def _write(store: Store, rows: range, accepted: list[dict[str, Any]]) -> None:
+    try:
+        store.write_shard(rows.start, accepted)
+    except OSError as error:
+        done = int(store.complete.sum())
+        raise InputError(
+            f"cannot write the store {store.place}: {error.strerror or error}; {done} rows are complete, "
+            "make room and run the same command again"
+        ) from error
+
+
+def _named(kind: str, name: str, table: Mapping[str, Any]) -> Any:
+    if name not in table:
+        raise InputError(f"{kind} {name!r} is unknown: use {' or '.join(table)}")
+    return table[name]
+
+
+if __name__ == "__main__":
+    run_command(main, "generate")

@@ -1,0 +1,1 @@
+"""Kernels: each model's innermost loops, one file a model and language."""

@@ -1,0 +1,87 @@
+"""Priors, and random numbers that do not depend on who asks first.
+
+Sample i tries proposals 0, 1, 2, ... of its own stream (seed, i) until one passes the size filter, so what it
+becomes depends neither on the other samples nor on workers, order or interruptions.
+
+Ranges: Ezhov et al., Learn-Morph-Infer (2023); the size filter is read off their accepted samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.atlas import Atlas
+from engine.parameters import FisherKolmogorovParameters
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Uniform ranges of the Fisher-Kolmogorov parameters, and the sizes that are kept.
+
+    Attributes:
+        name: for the attributes of a store.
+        diffusivity: D_w [mm²/day]; `proliferation` rho [1/day]; `duration` T [day].
+        origin_box: ranges of the origin (fractions), redrawn until in tissue; None: uniform over all tissue.
+        size: kept volumes [ml] where c >= 0.7.
+    """
+
+    name: str = "whole_brain"
+    diffusivity: Range = (0.02, 1.5)
+    proliferation: Range = (0.002, 0.2)
+    duration: Range = (50.0, 1500.0)
+    origin_box: tuple[Range, Range, Range] | None = None
+    size: Range = (10.0, 420.0)
+
+    def propose(self, seed: int, sample: int, proposal: int, atlas: Atlas) -> FisherKolmogorovParameters:
+        """Draw number `proposal` of sample `sample`."""
+        rng = random_stream(seed, sample, proposal)
+        diffusivity, proliferation, duration = (
+            float(rng.uniform(*bounds)) for bounds in (self.diffusivity, self.proliferation, self.duration)
+        )
+        return FisherKolmogorovParameters(diffusivity, proliferation, duration, self._draw_origin(rng, atlas))
+
+    def accepts(self, volume: float) -> bool:
+        """Whether a tumor of this volume [ml at c >= 0.7] is kept."""
+        return self.size[0] <= volume <= self.size[1]
+
+    def _draw_origin(self, rng: np.random.Generator, atlas: Atlas) -> tuple[float, float, float]:
+        """A uniform point of a uniform tissue voxel of the box."""
+        voxels = _tissue_voxels(atlas, self.origin_box)
+        while True:
+            voxel = voxels[rng.integers(len(voxels))]
+            origin = atlas.grid.from_voxel(voxel + rng.uniform(-0.5, 0.5, size=3))
+            if self.origin_box is None or _is_inside(origin, self.origin_box):
+                return (float(origin[0]), float(origin[1]), float(origin[2]))
+
+
+PRIORS: dict[str, Prior] = {
+    "paper": Prior("paper", origin_box=((0.15, 0.70), (0.20, 0.80), (0.15, 0.70))),
+    "whole_brain": Prior(),
+}
+"""`paper` is the literal box, which misses the frontal and occipital poles; shipped weights use `whole_brain`."""
+
+
+def random_stream(seed: int, *counters: int) -> np.random.Generator:
+    """A generator of its own for every (seed, counters): equal arguments, equal numbers, in any order of calls."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=counters)))
+
+
+@lru_cache(maxsize=8)
+def _tissue_voxels(atlas: Atlas, box: tuple[Range, Range, Range] | None) -> NDArray[np.int64]:
+    """Tissue voxels that reach into the box, int64 (n, 3)."""
+    voxels = np.argwhere(atlas.tissue)
+    if box is None:
+        return voxels
+    low, high = (atlas.grid.to_voxel([edge[side] for edge in box]) for side in (0, 1))
+    reaches = np.all((voxels + 0.5 >= low) & (voxels - 0.5 <= high), axis=1)
+    return voxels[reaches]
+
+
+def _is_inside(origin: NDArray[np.float64], box: tuple[Range, Range, Range]) -> bool:
+    return all(low <= value <= high for value, (low, high) in zip(origin, box, strict=True))
