@@ -36,7 +36,7 @@ PHYSICS_VERSION = 1
 """Raised when the same parameters give other numbers: stores of different versions are never mixed."""
 CFL = 0.95
 """Bound on 6 D_w dt / h²; forward Euler keeps 0 <= c <= 1 up to 1 (chosen by us, with room for rounding)."""
-REACTION = 0.1
+REACTION = 0.08
 """Bound on rho dt (chosen by us: Dice >= 0.99 at c = .01, .1, .8 against dt -> 0)."""
 GLIOMASOLVER_CFL = 0.99
 SEED_CENTER = 1.145
