@@ -59,8 +59,7 @@ class Domain:
     def pack(self, density: NDArray[np.floating]) -> NDArray[np.float32]:
         """Flat copy of a full-grid field, 0 outside tissue, float32 (size,)."""
         flat = np.zeros(self.tissue.size, dtype=np.float32)
-        self._inner(flat)[...] = density[self.box]
-        flat[~self.tissue] = 0
+        self._inner(flat)[...] = density[self.box] * self._inner(self.tissue)
         return flat
 
     def unpack(self, flat: NDArray[np.float32], out: NDArray[np.float32]) -> None:

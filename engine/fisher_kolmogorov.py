@@ -23,9 +23,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, exp
+from math import ceil, exp, pi, sin, sqrt
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from engine.atlas import Atlas
@@ -105,23 +106,27 @@ def seed_density(atlas: Atlas, origin: Sequence[float]) -> NDArray[np.float32]:
     low = np.maximum(np.floor(center - reach).astype(int), 0)
     high = np.minimum(np.ceil(center + reach).astype(int) + 1, atlas.grid.shape)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    density[box] = _average_ball(low, high, center, atlas.grid.spacing)
-    density[~atlas.tissue] = 0
+    density[box] = _average_ball(low, high, center, atlas.grid.spacing) * atlas.tissue[box]
     return density
 
 
-def _average_ball(low: NDArray, high: NDArray, center: NDArray, spacing: float) -> NDArray[np.float64]:
-    """Mean of the smoothed ball over every voxel of a box, from equidistant subsamples."""
-    sub = (np.arange(SEED_SUBSAMPLES) + 0.5) / SEED_SUBSAMPLES - 0.5
-    squares = [
-        ((np.arange(a, b)[:, None] + sub).ravel() - c) ** 2 for a, b, c in zip(low, high, center, strict=True)
-    ]
-    distance = spacing * np.sqrt(squares[0][:, None, None] + squares[1][:, None] + squares[2])
-    s = np.clip((distance - SEED_CENTER) / SEED_WIDTH, -1, 1)
-    ball = 0.5 * (1 - s - np.sin(np.pi * s) / np.pi)
+@njit(nogil=True, cache=True)
+def _average_ball(low, high, center, spacing):  # type: ignore[no-untyped-def]
+    """Mean of the smoothed ball over every voxel of a box, from equidistant subsamples, float64 (x, y, z)."""
     n = SEED_SUBSAMPLES
-    shape = [size // n for size in ball.shape]
-    return ball.reshape(shape[0], n, shape[1], n, shape[2], n).mean(axis=(1, 3, 5))
+    ball = np.zeros((high[0] - low[0], high[1] - low[1], high[2] - low[2]))
+    squares = np.empty((3, int((high - low).max()) * n))
+    for axis in range(3):
+        for j in range((high[axis] - low[axis]) * n):
+            squares[axis, j] = (low[axis] - 0.5 + (j + 0.5) / n - center[axis]) ** 2
+    for i in range(ball.shape[0] * n):
+        for j in range(ball.shape[1] * n):
+            for k in range(ball.shape[2] * n):
+                distance = spacing * sqrt(squares[0, i] + squares[1, j] + squares[2, k])
+                s = max((distance - SEED_CENTER) / SEED_WIDTH, -1.0)
+                if s < 1.0:
+                    ball[i // n, j // n, k // n] += 0.5 * (1.0 - s - sin(pi * s) / pi)
+    return ball / n**3
 
 
 def check_origin(atlas: Atlas, origin: Sequence[float]) -> None:
