@@ -99,11 +99,14 @@ def _with_residual_csf(
 def _from_files(name: str, paths: Mapping[str, str]) -> Anatomy:
     missing = [key for key in FILES if not paths.get(key)]
     if missing:
-        raise InputError(f"an atlas of your own needs the paths t1, white_matter, gray_matter, csf: {missing} not given")
+        raise InputError(
+            f"an atlas of your own needs the paths t1, white_matter, gray_matter, csf: {missing} not given"
+        )
     volumes = {key: _read(Path(paths[key])) for key in FILES}
     t1, affine = volumes["t1"]
     _check_same_grid(affine, t1.shape, [(v.shape, a) for v, a in volumes.values()])
-    return Anatomy(name, t1, *(volumes[key][0] for key in FILES[1:]), affine)
+    white, gray, csf = (volumes[key][0] for key in FILES[1:])
+    return Anatomy(name, t1, white, gray, csf, affine)
 
 
 def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

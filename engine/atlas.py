@@ -89,10 +89,12 @@ class Atlas:
 
     def bounding_box(self, margin: int = 0) -> tuple[slice, slice, slice]:
         """The smallest box around the tissue, grown by `margin` voxels and cut at the grid's edge."""
-        slices = []
+        slices: list[slice] = []
         for axis in range(3):
             present = np.flatnonzero(self.tissue.any(axis=tuple(a for a in range(3) if a != axis)))
-            slices.append(slice(max(int(present[0]) - margin, 0), min(int(present[-1]) + 1 + margin, self.grid.shape[axis])))
+            slices.append(
+                slice(max(int(present[0]) - margin, 0), min(int(present[-1]) + 1 + margin, self.grid.shape[axis]))
+            )
         return slices[0], slices[1], slices[2]
 
 
@@ -117,12 +119,12 @@ def place(anatomy: Anatomy, grid: Grid) -> Atlas:
     center = anatomy.affine[:3, :3] @ ((low + high) / 2) + anatomy.affine[:3, 3]
     placed = grid.placed_at(center, BRAIN_CENTER)
     maps = [box_average(m, anatomy.affine, placed) for m in (anatomy.white_matter, anatomy.gray_matter, anatomy.csf)]
-    if np.any(placed.from_world(_corners(anatomy.affine, low, high)) < -1e-9) or np.any(
-        placed.from_world(_corners(anatomy.affine, low, high)) > 1 + 1e-9
-    ):
+    corners = placed.from_world(_corners(anatomy.affine, low, high))
+    if corners.min() < -1e-9 or corners.max() > 1 + 1e-9:
         raise InputError(f"the brain does not fit into a grid of {placed.extent} mm: use a larger one")
     total = np.maximum(sum(maps), 1.0)
-    return Atlas(*(np.clip(m / total, 0, 1) for m in maps), grid=placed, name=anatomy.name)
+    white, gray, csf = (np.clip(m / total, 0, 1) for m in maps)
+    return Atlas(white, gray, csf, placed, anatomy.name)
 
 
 def box_average(values: NDArray[np.float32], affine: NDArray[np.float64], grid: Grid) -> NDArray[np.float32]:

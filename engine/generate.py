@@ -46,7 +46,7 @@ def main(config: DictConfig) -> int:
     if not (isinstance(samples, int) and samples > 0 and isinstance(config.shard, int) and config.shard > 0):
         raise InputError(f"samples={samples} and shard={config.shard} must be positive integers")
     prior, grid = _named("prior", config.prior.name, PRIORS), _named("grid", config.grid.name, GRIDS)
-    files = OmegaConf.to_container(config.atlas.files, resolve=True) if "files" in config.atlas else None
+    files: Any = OmegaConf.to_container(config.atlas.files, resolve=True) if "files" in config.atlas else None
     atlas = load_atlas(files or config.atlas.name, grid)
     backend = choose_backend(config.backend)
     about = describe(atlas, prior, config.seed, config.scheme, config.shard, backend, files)

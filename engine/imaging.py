@@ -25,9 +25,7 @@ def observe(
     return density >= core_threshold, density >= min(edema_threshold, core_threshold)
 
 
-def render_image(
-    core: NDArray[np.bool_], edema: NDArray[np.bool_], tissue: NDArray[np.bool_]
-) -> NDArray[np.float32]:
+def render_image(core: NDArray[np.bool_], edema: NDArray[np.bool_], tissue: NDArray[np.bool_]) -> NDArray[np.float32]:
     """The network's input from two masks, float32, the same shape; 0 outside `tissue`."""
     visible = np.where(core, np.float32(CORE_WEIGHT), np.float32(0)) + np.where(
         core | edema, np.float32(EDEMA_WEIGHT), np.float32(0)

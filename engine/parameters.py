@@ -17,7 +17,7 @@ from engine.errors import InputError
 
 DAYS_PER_YEAR = 365.0
 FRONT_SPEED = 200.0 / DAYS_PER_YEAR
-"""Front speed v [mm/day] assumed to tell D_w, rho and T apart: 200 mm/year (the paper's); the tumor does not depend on it."""
+"""Front speed v [mm/day] assumed to tell D_w, rho and T apart: 200 mm/year (the paper's); no tumor depends on it."""
 
 
 @dataclass(frozen=True)

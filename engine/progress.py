@@ -16,9 +16,11 @@ LOG_INTERVAL = 15.0
 
 
 class Advance(Protocol):
-    """Tell that `count` more items are done, and what else is worth saying about them."""
+    """What long work calls as it gets on."""
 
-    def __call__(self, count: int, note: str = "") -> None: ...
+    def __call__(self, count: int, note: str = "") -> None:
+        """Tell that `count` more items are done, and what else is worth saying about them."""
+        ...
 
 
 @contextmanager

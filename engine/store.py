@@ -118,8 +118,11 @@ class Store:
 
     def row_parameters(self, row: int) -> FisherKolmogorovParameters:
         """The parameters that grew a row."""
-        values = {name: float(self._arrays[name][row]) for name in ("diffusivity", "proliferation", "duration")}
-        return FisherKolmogorovParameters(**values, origin=tuple(self._arrays["origin"][row].tolist()))
+        diffusivity, proliferation, duration = (
+            float(np.asarray(self._arrays[name][row])) for name in ("diffusivity", "proliferation", "duration")
+        )
+        x, y, z = np.asarray(self._arrays["origin"][row]).tolist()
+        return FisherKolmogorovParameters(diffusivity, proliferation, duration, (x, y, z))
 
     def load_atlas(self) -> Atlas:
         """The brain of this store, checked by its content.
@@ -167,7 +170,7 @@ class Store:
             try:
                 table = {name: np.asarray(self._arrays[name][row])[None] for name in columns}
                 density = np.asarray(self._arrays["density"][row])
-                intact = _checksum(density, table, 0) == int(self._arrays["checksum"][row])
+                intact = _checksum(density, table, 0) == int(np.asarray(self._arrays["checksum"][row]))
             except _DAMAGE:
                 intact = False
             if not intact:
@@ -245,7 +248,8 @@ def _exists(place: str | Path) -> bool:
 
 def _add_missing_arrays(group: zarr.Group, samples: int) -> None:
     """Lay out the arrays that are not there yet, `complete` last: a creation cut short is finished, not refused."""
-    shape, shard = tuple(group.attrs["grid"]["shape"]), int(group.attrs["shard"])
+    about: dict[str, Any] = dict(group.attrs)
+    shape, shard = tuple(about["grid"]["shape"]), int(about["shard"])
     present = set(group.array_keys())
     if "density" not in present:
         group.create_array(

@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from engine.domain import LANES
 
 CUTOFF = 1e-20
-"""Densities below this are 0: it bounds the active region; a pulled front slows by pi²/(2 ln² CUTOFF) = 0.2% at most."""
+"""Densities below this are 0, which bounds the active region; a pulled front slows by pi²/(2 ln² CUTOFF) = 0.2%."""
 CHECK_EVERY = 8
 """Steps between two looks at the tumor's size."""
 
