@@ -1,0 +1,1 @@
+"""Tests; a package, so that tests/learn is not mistaken for learn."""
