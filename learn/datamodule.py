@@ -1,0 +1,106 @@
+"""A store's splits as data loaders for Lightning."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytorch_lightning as pl
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, DistributedSampler
+
+from engine import InputError, Store
+from learn.crop import Crop, memory_needed
+from learn.dataset import TumorDataset
+from learn.targets import Targets
+
+SPLITS = ("train", "val", "test")
+
+
+class EpochSampler(DistributedSampler):
+    """A shuffle that depends only on (seed, epoch), and tells its dataset which epoch it is.
+
+    Lightning calls `set_epoch` before every epoch, after a resume as well, which makes a training that was
+    stopped and continued draw the same batches and thresholds as one that was not.
+    """
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the shuffle and of the thresholds."""
+        super().set_epoch(epoch)
+        assert isinstance(self.dataset, TumorDataset)
+        self.dataset.set_epoch(epoch)
+
+
+class TumorDataModule(pl.LightningDataModule):
+    """Training and validation batches of a complete store.
+
+    Args:
+        store: an open store.
+        targets: what to predict.
+        crop: the box that the network sees.
+        batch_size: samples a batch (a process).
+        seed: of the shuffle and of the training thresholds.
+        cache_gb: keep the densities in memory if they need less than this [GB], else read the store.
+        workers: loader processes; 0 loads in the main process.
+
+    Raises:
+        InputError: the store is not complete, or has no training or no validation samples.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        targets: Targets,
+        crop: Crop,
+        batch_size: int = 32,
+        seed: int = 0,
+        cache_gb: float = 4.0,
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.store, self.targets, self.crop = store, targets, crop
+        self.batch_size, self.seed, self.cache_gb, self.workers = batch_size, seed, cache_gb, workers
+        self.rows = {split: split_rows(store, split) for split in ("train", "val")}
+        self.datasets: dict[str, TumorDataset] = {}
+
+    def setup(self, stage: str) -> None:
+        """Open the datasets, once."""
+        if self.datasets:
+            return
+        tissue = self.store.load_atlas().tissue
+        samples = sum(len(rows) for rows in self.rows.values())
+        in_memory = memory_needed(samples, self.crop) <= self.cache_gb
+        for split, rows in self.rows.items():
+            self.datasets[split] = TumorDataset(
+                self.store, rows, self.targets, tissue, self.crop,
+                seed=self.seed, fixed_thresholds=split != "train", in_memory=in_memory,
+            )  # fmt: skip
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled by (seed, epoch)."""
+        replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        dataset = self.datasets["train"]
+        sampler = EpochSampler(dataset, num_replicas=replicas, rank=rank, shuffle=True, seed=self.seed)
+        return DataLoader(dataset, batch_size=self.batch_size, sampler=sampler, num_workers=self.workers)
+
+    def val_dataloader(self) -> DataLoader:
+        """In the store's order, fixed thresholds."""
+        return DataLoader(self.datasets["val"], batch_size=self.batch_size, num_workers=self.workers)
+
+
+def split_rows(store: Store, split: str) -> NDArray[np.intp]:
+    """The rows of one split (train, val, test or all) of a complete store.
+
+    Raises:
+        InputError: the store is not complete, the split is unknown or has no samples.
+    """
+    complete = np.asarray(store.complete)
+    if not complete.all():
+        raise InputError(
+            f"the store has {int(complete.sum())} of {complete.size} samples: "
+            "finish it with the engine.generate command that began it"
+        )
+    if split not in (*SPLITS, "all"):
+        raise InputError(f"split={split} is unknown: choose from {', '.join(SPLITS)}, all")
+    rows = np.arange(complete.size) if split == "all" else np.flatnonzero(np.asarray(store.split) == split)
+    if rows.size == 0:
+        raise InputError(f"the store has no {split} samples among its {complete.size}: generate more samples")
+    return rows

@@ -1,0 +1,167 @@
+"""The inverse network: from one three-valued image of a tumor to the parameters that grew it.
+
+    image (B, 1, x, y, z)
+      -> convolution k7 s2 -> 4 blocks of 4 convolutions k3 with a skip over the block, halved after blocks 1-3
+      -> global average -> linear -> (B, outputs), scaled to [-1, 1] (learn.targets)
+
+With 64 filters, 5 outputs and one input channel these are the paper's 1,792,837 parameters.
+
+Global pooling forgets where things are, so the *anchored* form adds what the paper's network must guess:
+  - a context of the atlas (coordinates, white and gray matter) enters the first layer; it is the same for every
+    image, so its convolution is computed once a batch;
+  - sizes, centers and spreads of both masks, computed directly from the image, join the pooled features;
+  - the origin is predicted as an offset from the center of the visible tumor.
+
+Source: Ezhov et al., Learn-Morph-Infer (2023), section 2.3 and the authors' code; the anchored form is ours.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+BLOCKS = 4
+CONVOLUTIONS_PER_BLOCK = 4
+COORDINATES = 3
+"""The first channels of a context: where each voxel is, in the encoded units of the origin's targets."""
+MOMENTS = 2 * (1 + 2 * COORDINATES)
+"""Log volume, center and spread of the core and of the edema mask."""
+CORE_LEVEL, EDEMA_LEVEL = 0.5, 0.1
+"""Image values that separate 0, 0.333 and 0.999 (engine.imaging)."""
+
+
+class Block(nn.Module):
+    """Four convolutions k3 with ReLU and a skip over all of them; `still` starts it as the identity."""
+
+    def __init__(self, filters: int, still: bool) -> None:
+        super().__init__()
+        convolutions = [nn.Conv3d(filters, filters, kernel_size=3, padding=1) for _ in range(CONVOLUTIONS_PER_BLOCK)]
+        self.convolutions = nn.ModuleList(convolutions)
+        self.convolutions.apply(initialize)
+        if still:
+            nn.init.zeros_(convolutions[-1].weight)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, filters, x, y, z) to features of the same shape."""
+        skipped = features
+        for convolution in self.convolutions:
+            features = torch.relu(convolution(features))
+        return features + skipped
+
+
+class InverseNetwork(nn.Module):
+    """Predicts encoded tumor parameters from an image.
+
+    Args:
+        filters: channels of every convolution, >= 1.
+        outputs: number of predicted quantities, >= 1.
+        context: atlas channels (channels, x, y, z), float32, coordinates first; None builds the paper's network.
+            Images must then have exactly the context's size.
+        origin_outputs: which outputs are the origin's x, y, z (anchored form only); empty if none is.
+    """
+
+    context: Tensor | None
+    head: nn.Linear | nn.Sequential
+
+    def __init__(
+        self,
+        filters: int = 64,
+        outputs: int = 5,
+        context: Tensor | None = None,
+        origin_outputs: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.filters, self.outputs, self.origin_outputs = filters, outputs, tuple(origin_outputs)
+        self.anchored = context is not None
+        self.stem = nn.Conv3d(1, filters, kernel_size=7, stride=2, padding=3)
+        self.blocks = nn.ModuleList(Block(filters, still=self.anchored) for _ in range(BLOCKS))
+        self.register_buffer("context", context)
+        self.stem.apply(initialize)
+        if context is None:
+            self.head = nn.Linear(filters, outputs)
+            self.head.apply(initialize)
+        else:
+            self.context_stem = nn.Conv3d(len(context), filters, kernel_size=7, stride=2, padding=3, bias=False)
+            self.context_stem.apply(initialize)
+            self.head = head_with_moments(filters, outputs)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Encoded predictions (B, outputs) of images (B, 1, x, y, z)."""
+        features = self.trunk(image)  # (B, filters, x/16, y/16, z/16)
+        average = features.mean(dim=(2, 3, 4))  # (B, filters)
+        if self.context is None:
+            return self.head(average)
+        moments = image_moments(image, self.context[:COORDINATES])  # (B, 14)
+        peak = features.amax(dim=(2, 3, 4))  # (B, filters)
+        outputs = self.head(torch.cat([average, peak, moments], dim=1)).float()
+        return self.anchor(outputs, moments)
+
+    def trunk(self, image: Tensor) -> Tensor:
+        """The convolutional features of an image, before pooling."""
+        features = self.stem(image)  # (B, filters, x/2, y/2, z/2)
+        if self.context is not None:
+            features = features + self.context_stem(self.context[None])
+        features = torch.relu(features)
+        for number, block in enumerate(self.blocks):
+            features = block(features)
+            if number < BLOCKS - 1:
+                features = torch.max_pool3d(features, kernel_size=2)
+        return features
+
+    def anchor(self, outputs: Tensor, moments: Tensor) -> Tensor:
+        """Add the center of the visible tumor to the origin's outputs."""
+        if not self.origin_outputs:
+            return outputs
+        shift = torch.zeros_like(outputs)
+        shift[:, list(self.origin_outputs)] = moments[:, MOMENTS // 2 + 1 : MOMENTS // 2 + 1 + COORDINATES]
+        return outputs + shift
+
+
+def image_moments(image: Tensor, coordinates: Tensor) -> Tensor:
+    """Log volume, center and spread of the core, then of the edema mask.
+
+    Args:
+        image: (B, 1, x, y, z), values 0, 0.333 and 0.999.
+        coordinates: (3, x, y, z), encoded.
+
+    Returns:
+        (B, 14) float32, all of order one: log10 of the voxel count, center and standard deviation along x, y, z.
+        An empty mask counts as one voxel at 0.
+    """
+    with torch.autocast(image.device.type, enabled=False):
+        flat = image.float().flatten(1)  # (B, voxels)
+        places = coordinates.float().flatten(1)  # (3, voxels)
+        basis = torch.cat([torch.ones_like(places[:1]), places, places.square()]).T  # (voxels, 7)
+        parts = []
+        for level in (CORE_LEVEL, EDEMA_LEVEL):
+            sums = (flat > level).float() @ basis  # (B, 7)
+            count = sums[:, :1].clamp(min=1.0)
+            center = sums[:, 1:4] / count
+            spread = (sums[:, 4:7] / count - center.square()).clamp(min=0.0).sqrt()
+            parts += [count.log10() - 2.0, center, 4.0 * spread]
+        return torch.cat(parts, dim=1)
+
+
+def head_with_moments(filters: int, outputs: int) -> nn.Sequential:
+    """Two hidden layers over average, peak and moments.
+
+    It starts with the answer 0: the center of the visible tumor, and the middle of every bound.
+    """
+    hidden = 4 * filters
+    last = nn.Linear(hidden, outputs)
+    head = nn.Sequential(
+        nn.Linear(2 * filters + MOMENTS, hidden), nn.ReLU(),
+        nn.Linear(hidden, hidden), nn.ReLU(),
+        last,
+    )  # fmt: skip
+    head.apply(initialize)
+    nn.init.zeros_(last.weight)
+    return head
+
+
+def initialize(layer: nn.Module) -> None:
+    """He initialization of one layer, zero bias."""
+    if isinstance(layer, nn.Conv3d | nn.Linear):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

@@ -1,0 +1,178 @@
+"""Command: train the inverse network on a store of simulations.
+
+    python -m learn.train data=runs/fk.zarr experiment=fk_joint out=runs/train
+
+Writes `NAME.safetensors` with its model card (the best network by validation loss), `last.ckpt` after every
+epoch, `settings.json` and `logs/`. Started again with the same settings it goes on after the last finished epoch
+and ends with the same weights as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger
+
+from engine import GRIDS, Atlas, InputError, Store, open_store
+from engine.command import require, run_command
+from learn.callbacks import EpochReport, ExportBest
+from learn.crop import Crop, atlas_context
+from learn.datamodule import TumorDataModule
+from learn.module import InverseModule, Optimization
+from learn.network import InverseNetwork
+from learn.targets import AXES, QUANTITIES, Targets
+from learn.weights import SUFFIX
+
+CHECKPOINT = "last.ckpt"
+DECISIVE = ("targets", "network", "optimizer", "epochs", "batch_size", "seed")
+"""Settings that change the trained weights: a training is only continued with the same ones."""
+
+
+def main(cfg: DictConfig) -> None:
+    """Train until `epochs` are done, continuing an earlier run of the same settings if there is one."""
+    store = open_store(require(cfg, "data"))
+    out = Path(require(cfg, "out"))
+    targets = Targets.named(cfg.targets)
+    optimization = read_optimization(cfg.optimizer)
+    atlas = store.load_atlas()
+    crop = Crop.around(atlas)
+    data = TumorDataModule(
+        store, targets, crop, batch_size=cfg.batch_size, seed=cfg.seed, cache_gb=cfg.cache_gb, workers=cfg.workers
+    )
+    checkpoint = find_checkpoint(out, decisive_settings(cfg, store), cfg.resume)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    network = build_network(cfg.network.filters, cfg.network.anchored, targets, atlas, crop)
+    module = InverseModule(network, targets, atlas.grid.extent, optimization)
+    facts = training_facts(cfg, data, optimization)
+    name = f"{cfg.name}_{grid_name(atlas.grid.shape)}"
+
+    def describe(epoch: int, errors: dict[str, float]) -> dict[str, Any]:
+        return store_facts(store) | {
+            "name": name,
+            "targets": targets.metadata(),
+            "crop": {"start": list(crop.start), "stop": list(crop.stop)},
+            "training": facts | {"best_epoch": epoch},
+            "accuracy": errors,
+        }
+
+    trainer = build_trainer(cfg, out, optimization, ExportBest(out / f"{name}{SUFFIX}", describe))
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    print(f"trained {trainer.current_epoch} epochs; the best network is {out / name}{SUFFIX}")
+
+
+def build_network(filters: int, anchored: bool, targets: Targets, atlas: Atlas, crop: Crop) -> InverseNetwork:
+    """The paper's network, or the anchored one with its context of the atlas."""
+    if filters < 1:
+        raise InputError(f"network.filters={filters}: a network needs at least one filter")
+    if not anchored:
+        return InverseNetwork(filters, len(targets))
+    shape = atlas.grid.shape
+    voxels = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1)
+    places = atlas.grid.from_voxel(voxels)  # (x, y, z, 3)
+    coordinates = np.stack([QUANTITIES[f"origin_{axis}"].encode(places[..., i]) for i, axis in enumerate(AXES)])
+    context = torch.from_numpy(atlas_context(atlas, crop, coordinates))
+    return InverseNetwork(filters, len(targets), context, targets.origin_outputs)
+
+
+def build_trainer(cfg: DictConfig, out: Path, optimization: Optimization, export: ExportBest) -> pl.Trainer:
+    """A Lightning trainer that leaves a whole checkpoint after every epoch."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    keep_last = ModelCheckpoint(
+        dirpath=out, filename=Path(CHECKPOINT).stem, save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    callbacks: list[pl.Callback] = [export, keep_last, EpochReport()]
+    if sys.stderr.isatty():
+        callbacks.append(TQDMProgressBar())
+    return pl.Trainer(
+        accelerator=cfg.trainer.accelerator,
+        devices=cfg.trainer.devices,
+        num_nodes=cfg.trainer.num_nodes,
+        precision=cfg.trainer.precision,
+        max_epochs=cfg.epochs,
+        gradient_clip_val=optimization.gradient_clip or None,
+        callbacks=callbacks,
+        logger=CSVLogger(out, name="logs"),
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+    )
+
+
+def read_optimization(settings: DictConfig) -> Optimization:
+    """The optimizer's settings from the configuration."""
+    return Optimization(**{str(name): value for name, value in settings.items()})
+
+
+def decisive_settings(cfg: DictConfig, store: Store) -> dict[str, Any]:
+    """What must not change between the stretches of one training."""
+    settings = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(settings, dict)
+    chosen = {name: settings[name] for name in DECISIVE}
+    return chosen | {"samples": len(store), "atlas": store.attributes["atlas"]["content_hash"]}
+
+
+def find_checkpoint(out: Path, settings: dict[str, Any], resume: bool) -> Path | None:
+    """The checkpoint to continue from, if there is one; records the settings of a new training.
+
+    Raises:
+        InputError: `out` holds a training with other settings, or one that must not be resumed.
+    """
+    checkpoint, record = out / CHECKPOINT, out / "settings.json"
+    if checkpoint.exists():
+        if not resume:
+            raise InputError(f"{out} holds a training already: choose another out=, or continue it with resume=true")
+        before = json.loads(record.read_text()) if record.exists() else {}
+        changed = [name for name in settings if before.get(name) != settings[name]]
+        if changed:
+            raise InputError(
+                f"the training in {out} had another {changed[0]} ({before.get(changed[0])}, now "
+                f"{settings[changed[0]]}): choose another out=, or give the same settings"
+            )
+        return checkpoint
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(settings, indent=2))
+    except OSError as error:
+        raise InputError(f"cannot write to {out} ({error.strerror}): choose another out=") from error
+    return None
+
+
+def store_facts(store: Store) -> dict[str, Any]:
+    """What a weights file repeats of its training store."""
+    attributes = store.attributes
+    return {key: attributes[key] for key in ("model", "scheme", "atlas", "grid", "prior")}
+
+
+def training_facts(cfg: DictConfig, data: TumorDataModule, optimization: Optimization) -> dict[str, Any]:
+    """How the network was trained, for its model card."""
+    return {
+        "samples": {split: len(rows) for split, rows in data.rows.items()},
+        "data_seed": data.store.attributes["seed"],
+        "seed": cfg.seed,
+        "epochs": cfg.epochs,
+        "batch_size": cfg.batch_size,
+        "optimizer": asdict(optimization),
+    }
+
+
+def grid_name(shape: tuple[int, int, int]) -> str:
+    """`full`, `half`, `quarter`, or the number of voxels."""
+    return next((name for name, grid in GRIDS.items() if grid.shape == shape), "x".join(map(str, shape)))
+
+
+if __name__ == "__main__":
+    run_command(main, "train")
