@@ -1,0 +1,78 @@
+"""Commands: what a person types, and what they read when it is wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from engine import InputError
+from engine.command import compose, quote, require
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("samples=3", "samples=3"),
+        ("out=runs/plain-1.zarr", "out=runs/plain-1.zarr"),
+        ("out=/data/a (b)/c", "out='/data/a (b)/c'"),
+        ("out=/data/été/x=y", "out='/data/été/x=y'"),
+        ("out=/data/it's", r"out='/data/it\'s'"),
+        ("out='quoted, already'", "out='quoted, already'"),
+        ("--help", "--help"),
+        ("shape=[1,2]", "shape=[1,2]"),
+    ],
+)
+def test_awkward_paths_reach_the_program_as_typed(given, expected):
+    assert quote(given) == expected
+
+
+@pytest.mark.parametrize("path", ["/data/a (b), [c]/#1/été", "/x=y/it's", "/space d/é{f}"])
+def test_quoted_paths_survive_hydra(path):
+    assert compose("generate", [quote(f"out={path}")]).out == path
+
+
+def test_sweeps_are_left_to_hydra():
+    assert quote("data=a/b,c/d", sweeps=True) == "data=a/b,c/d"
+
+
+def test_every_group_of_generate_composes():
+    for override in ("grid=half", "grid=quarter", "atlas=mni152", "atlas=files", "prior=paper"):
+        assert compose("generate", [override]).samples > 0
+
+
+def test_unknown_keys_and_missing_values_are_one_sentence():
+    with pytest.raises(InputError, match="sampels"):
+        compose("generate", ["sampels=3"])
+    with pytest.raises(InputError, match="out is not given"):
+        require(compose("generate"), "out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sampels=3"], "sampels"),
+        (["samples=3"], "out is not given"),
+        (["samples=-3", "out=x"], "positive"),
+        (["samples=3", "out=x", "grid.name=huge"], "huge"),
+        (["verify=nowhere.zarr"], "not a store"),
+        (["samples=3", "out=/proc/none/x.zarr", "grid=quarter"], "cannot write"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_2(arguments, said, tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-m", "engine.generate", *arguments], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ")
+    assert said in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_explains_every_key(tmp_path):
+    ended = subprocess.run([sys.executable, "-m", "engine.generate", "--help"], capture_output=True, text=True)
+    assert ended.returncode == 0
+    assert "samples:" in ended.stdout
+    assert "run again to resume" in ended.stdout

@@ -1,0 +1,202 @@
+"""The store's contract: rows complete or absent, resumable, the same bytes whatever happened in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import xarray
+
+from engine import GRIDS, PRIORS, InputError, Prior, load_atlas, open_store
+from engine.backends.cpu import CpuBackend
+from engine.generate import accept_rows, describe, fill, locked, verify
+from engine.store import create_store, split_of
+from tests.conftest import build_ellipsoid_brain
+
+ATLAS = build_ellipsoid_brain(20, 4.0)
+PRIOR = Prior(duration=(50.0, 300.0), size=(2.0, 60.0))
+BACKEND = CpuBackend()
+
+
+def about(seed=5, shard=4, **changes):
+    return describe(ATLAS, PRIOR, seed, "converged", shard, BACKEND) | changes
+
+
+def generate(place, samples, **changes):
+    store = create_store(place, samples, about(**changes))
+    assert fill(store, ATLAS, PRIOR, BACKEND) == 0
+    return open_store(place)
+
+
+def contents(store):
+    columns = store.parameters | {"proposal": store.proposals, "volumes": store.volumes, "split": store.split}
+    return {**columns, "density": np.stack([store.density(i) for i in range(len(store))])}
+
+
+def assert_equal(a, b):
+    first, second = contents(a), contents(b)
+    for name, values in first.items():
+        assert np.array_equal(values, second[name]), name
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Ten rows generated in one go."""
+    return generate(tmp_path_factory.mktemp("stores") / "whole.zarr", 10)
+
+
+def test_rows_are_what_their_parameters_grow(whole):
+    from engine import simulate
+
+    result = simulate([whole.row_parameters(3)], ATLAS)
+    np.testing.assert_array_equal(result.density[0].astype(np.float16), whole.density(3).astype(np.float16))
+    assert PRIOR.accepts(result.volumes[0])
+    assert whole.complete.all()
+    assert whole.parameters["mu1"][3] == pytest.approx(whole.row_parameters(3).mu1)
+
+
+def test_every_row_is_the_first_acceptable_proposal(whole):
+    from engine import simulate
+
+    row = int(np.argmax(whole.proposals))
+    earlier = [PRIOR.propose(5, row, p, ATLAS) for p in range(whole.proposals[row])]
+    assert earlier
+    volumes = simulate(earlier, ATLAS).volumes
+    assert not any(PRIOR.accepts(v) for v in volumes)
+
+
+def test_an_extended_store_equals_one_made_at_once(whole, tmp_path):
+    generate(tmp_path / "grown.zarr", 6)
+    assert_equal(generate(tmp_path / "grown.zarr", 10), whole)
+
+
+def test_a_store_cut_short_between_shards_resumes_to_the_same_rows(whole, tmp_path):
+    store = create_store(tmp_path / "cut.zarr", 10, about())
+    rows, _ = accept_rows(range(4, 8), 5, "converged", ATLAS, PRIOR, BACKEND)
+    store.write_shard(4, rows)
+    assert open_store(tmp_path / "cut.zarr").complete.tolist() == [False] * 4 + [True] * 4 + [False] * 2
+    assert_equal(generate(tmp_path / "cut.zarr", 10), whole)
+
+
+def test_a_shard_whose_write_fails_stays_absent(tmp_path, monkeypatch):
+    store = create_store(tmp_path / "full.zarr", 4, about())
+    rows, _ = accept_rows(range(4), 5, "converged", ATLAS, PRIOR, BACKEND)
+    rows[2] = rows[2] | {"split": 10**6}
+    with pytest.raises((OverflowError, ValueError)):
+        store.write_shard(0, rows)
+    assert not open_store(tmp_path / "full.zarr").complete.any()
+
+
+def test_other_physics_are_refused(whole):
+    for changes in ({"seed": 6}, {"shard": 8}, {"scheme": "gliomasolver"}, {"instruction_set": "riscv64-scalar"}):
+        with pytest.raises(InputError, match=next(iter(changes))):
+            create_store(whole.place, 10, about() | changes)
+
+
+def test_an_interrupted_creation_is_finished(tmp_path):
+    import shutil
+
+    create_store(tmp_path / "new.zarr", 4, about())
+    shutil.rmtree(tmp_path / "new.zarr" / "complete")
+    with pytest.raises(InputError, match="complete"):
+        open_store(tmp_path / "new.zarr")
+    assert generate(tmp_path / "new.zarr", 4).complete.all()
+
+
+def test_what_is_not_a_store_is_refused(tmp_path):
+    with pytest.raises(InputError, match="not a store"):
+        open_store(tmp_path / "nothing.zarr")
+    other = generate(tmp_path / "old.zarr", 2)
+    metadata = tmp_path / "old.zarr" / "zarr.json"
+    metadata.write_text(metadata.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+    with pytest.raises(InputError, match="schema 99"):
+        open_store(other.place)
+
+
+def test_a_flipped_byte_is_found(tmp_path, capsys):
+    store = generate(tmp_path / "flipped.zarr", 6)
+    assert verify(store.place) == 0
+    chunk = next(p for p in (tmp_path / "flipped.zarr" / "density" / "c").rglob("0") if p.is_file())
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 3] ^= 0xFF
+    chunk.write_bytes(data)
+    assert verify(store.place) == 1
+    assert "damaged rows" in capsys.readouterr().out
+
+
+def test_xarray_reads_it_by_name(whole):
+    data = xarray.open_zarr(whole.place, consolidated=False)
+    assert data.density.dims == ("sample", "x", "y", "z")
+    assert data.mu1.attrs["units"] == "mm"
+    assert data.attrs["model"] == "fisher_kolmogorov"
+
+
+def test_only_one_generator_writes_a_store(tmp_path):
+    place = str(tmp_path / "locked.zarr")
+    code = f"import time; from engine.generate import locked\nwith locked({place!r}): print('in', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "in\n"
+    with pytest.raises(InputError, match="another generator"), locked(place):
+        pass
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    with locked(place):
+        pass
+
+
+def test_splits_have_the_papers_shares_and_do_not_move():
+    splits = np.array([split_of(0, i) for i in range(4000)])
+    np.testing.assert_allclose(np.bincount(splits) / 4000, (0.80, 0.08, 0.12), atol=0.02)
+    assert [split_of(0, i) for i in range(20)] == splits[:20].tolist()
+
+
+def test_the_papers_prior_keeps_to_its_box():
+    atlas = load_atlas("sri24", GRIDS["quarter"])
+    for i in range(50):
+        tumor = PRIORS["paper"].propose(0, i, 0, atlas)
+        for value, (low, high) in zip(tumor.origin, PRIORS["paper"].origin_box, strict=True):
+            assert low <= value <= high
+        assert 0.02 <= tumor.diffusivity <= 1.5
+        assert atlas.tissue[tuple(np.round(atlas.grid.to_voxel(tumor.origin)).astype(int))]
+
+
+def test_killed_and_resumed_generation_gives_the_same_store(tmp_path):
+    """SIGKILL the real command while it writes; completed rows only grow, and the end is the uninterrupted one."""
+
+    def command(out):
+        return [
+            sys.executable,
+            "-m",
+            "engine.generate",
+            "samples=48",
+            "grid=quarter",
+            "shard=4",
+            f"out={tmp_path / out}",
+        ]
+
+    subprocess.run(command("whole.zarr"), check=True, capture_output=True)
+    counts = [0]
+    for _ in range(2):
+        running = subprocess.Popen(command("killed.zarr"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while running.poll() is None and _completed(tmp_path / "killed.zarr") <= counts[-1]:
+            time.sleep(0.01)
+        os.kill(running.pid, signal.SIGKILL)
+        running.wait()
+        counts.append(_completed(tmp_path / "killed.zarr"))
+    assert counts[0] < counts[1] < counts[2]
+    subprocess.run(command("killed.zarr"), check=True, capture_output=True)
+    assert_equal(open_store(tmp_path / "killed.zarr"), open_store(tmp_path / "whole.zarr"))
+
+
+def _completed(place):
+    try:
+        json.loads((place / "zarr.json").read_text())
+        return int(open_store(place).complete.sum())
+    except (FileNotFoundError, InputError):
+        return 0

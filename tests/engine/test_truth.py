@@ -1,0 +1,106 @@
+"""Truth: exact solutions, with the order of convergence that the model's docstring claims."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import engine.fisher_kolmogorov as model
+from engine import Atlas, FisherKolmogorovParameters, Grid, simulate
+from engine.fisher_kolmogorov import SEED_CENTER, SEED_WIDTH, seed_density
+
+
+def white_bar(n: int, length: float, width: int = 1) -> Atlas:
+    """A bar of white matter of `length` [mm], closed on all sides."""
+    shape = (n, width, width)
+    white = np.ones(shape, dtype=np.float32)
+    return Atlas(white, np.zeros(shape), np.zeros(shape), Grid(shape, length / n))
+
+
+def centers(n: int, length: float) -> np.ndarray:
+    return (np.arange(n) + 0.5) * length / n
+
+
+def order(errors: list[float]) -> float:
+    """Observed order between the two finest of a series of halvings."""
+    return float(np.log2(errors[-2] / errors[-1]))
+
+
+def test_a_cosine_mode_decays_at_its_rate_with_second_order():
+    length, diffusivity, duration = 100.0, 0.5, 2000.0
+    tumor = FisherKolmogorovParameters(diffusivity, 0.0, duration, (0.5, 0.5, 0.5))
+    errors = []
+    for n in (8, 16, 32):
+        mode = np.cos(np.pi * centers(n, length) / length)
+        start = (0.5 + 0.4 * mode)[None, :, None, None]
+        exact = 0.5 + 0.4 * mode * np.exp(-diffusivity * (np.pi / length) ** 2 * duration)
+        end = simulate([tumor], white_bar(n, length), initial=start).density[0, :, 0, 0]
+        errors.append(float(np.abs(end - exact).max()))
+    assert errors[-1] < 2e-4
+    assert order(errors) == pytest.approx(2.0, abs=0.15)
+
+
+def wave(x: np.ndarray, t: float, diffusivity: float, rho: float) -> np.ndarray:
+    """Ablowitz and Zeppetella (1979): the travelling wave of speed 5 / sqrt(6) in closed form."""
+    z = x * np.sqrt(rho / diffusivity) - 5 / np.sqrt(6) * rho * t
+    return (1 + np.exp(z / np.sqrt(6))) ** -2
+
+
+def test_the_ablowitz_zeppetella_wave_arrives_with_second_order():
+    length, diffusivity, rho, duration = 160.0, 0.3, 0.03, 200.0
+    tumor = FisherKolmogorovParameters(diffusivity, rho, duration, (0.5, 0.5, 0.5))
+    errors = []
+    for n in (40, 80, 160):
+        x = centers(n, length) - 50.0
+        start = wave(x, 0.0, diffusivity, rho)[None, :, None, None]
+        end = simulate([tumor], white_bar(n, length), initial=start).density[0, :, 0, 0]
+        middle = slice(n // 4, 3 * n // 4)
+        errors.append(float(np.abs(end - wave(x, duration, diffusivity, rho))[middle].max()))
+    assert errors[-1] < 3e-3
+    assert order(errors) > 1.7
+
+
+def test_time_steps_converge_with_first_order(monkeypatch):
+    atlas = white_bar(64, 128.0)
+    tumor = FisherKolmogorovParameters(0.2, 0.05, 300.0, (0.5, 0.5, 0.5))
+    ends = []
+    for scale in (1.0, 0.5, 0.25, 1 / 32):
+        monkeypatch.setattr(model, "CFL", 0.4 * scale)
+        monkeypatch.setattr(model, "REACTION", 0.4 * scale)
+        ends.append(simulate([tumor], atlas).density[0].astype(np.float64))
+    errors = [float(np.abs(end - ends[-1]).max()) for end in ends[:-1]]
+    assert order(errors) == pytest.approx(1.0, abs=0.35)
+
+
+def test_the_default_step_is_close_to_converged(monkeypatch):
+    atlas = white_bar(64, 128.0, 8)
+    tumor = FisherKolmogorovParameters(0.2, 0.05, 300.0, (0.5, 0.5, 0.5))
+    default = simulate([tumor], atlas).density
+    monkeypatch.setattr(model, "REACTION", model.REACTION / 16)
+    monkeypatch.setattr(model, "CFL", model.CFL / 16)
+    fine = simulate([tumor], atlas).density
+    for threshold in (0.01, 0.1, 0.8):
+        a, b = default >= threshold, fine >= threshold
+        assert 2 * (a & b).sum() / (a.sum() + b.sum()) >= 0.98
+
+
+@pytest.mark.parametrize("spacing", [1.8, 3.6, 7.2])
+@pytest.mark.parametrize("origin", [(0.5, 0.5, 0.5), (0.47, 0.52, 0.51)])
+def test_the_seed_has_the_same_mass_on_every_grid(spacing, origin):
+    n = round(57.6 / spacing)
+    white = np.ones((n, n, n), dtype=np.float32)
+    atlas = Atlas(white, np.zeros_like(white), np.zeros_like(white), Grid((n, n, n), spacing))
+    r = np.linspace(0, SEED_CENTER + SEED_WIDTH, 4001)
+    s = (r - SEED_CENTER) / SEED_WIDTH
+    ball = np.where(s < -1, 1, 0.5 * (1 - s - np.sin(np.pi * s) / np.pi))
+    exact = float(np.trapezoid(4 * np.pi * r**2 * ball, r))
+    mass = float(seed_density(atlas, origin).sum(dtype=np.float64)) * spacing**3
+    assert mass == pytest.approx(exact, rel=0.01)
+
+
+def test_the_gliomasolver_scheme_converges_to_the_same_tumor_where_its_step_is_small():
+    atlas = white_bar(64, 128.0)
+    tumor = FisherKolmogorovParameters(1.0, 0.005, 400.0, (0.5, 0.5, 0.5))
+    ours = simulate([tumor], atlas).density
+    theirs = simulate([tumor], atlas, scheme="gliomasolver").density
+    assert np.abs(ours - theirs).max() < 0.02
