@@ -1,0 +1,104 @@
+"""Throughput of the forward engine: voxel updates a second, and accepted samples a second.
+
+    python benches/bench_simulate.py grid=half samples=32 json=result.json
+
+An update is one tissue voxel of the active region advanced one time step. `accepted samples/s` counts everything
+that a data set costs: proposals, rejected ones, the size filter, compression and writing. The ratio compares with
+the same scheme in float64 NumPy, cropped to the brain, in this very run: it holds on any machine.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from report import arguments, machine, publish
+
+from engine import GRIDS, PRIORS, Atlas, FisherKolmogorovParameters, load_atlas, simulate
+from engine.backends import Backend, choose_backend
+from engine.backends.cpu import CpuBackend
+from engine.fisher_kolmogorov import schedule, seed_density
+from engine.generate import describe, fill
+from engine.store import create_store
+
+TUMOR = FisherKolmogorovParameters(0.2, 0.08, 150, (0.3, 0.55, 0.5))
+"""A typical accepted tumor in SRI24's right hemisphere, about 40 ml at c >= 0.7."""
+
+
+def main() -> None:
+    """Measure and report."""
+    settings = arguments({"grid": "half", "samples": 32, "batch": 16, "backend": "auto", "json": None}, __doc__)
+    atlas = load_atlas("sri24", GRIDS[settings.grid])
+    backend = choose_backend(settings.backend)
+    simulate([TUMOR], atlas, backend=backend)
+    result = {
+        "machine": machine(),
+        "grid": settings.grid,
+        "backend": backend.name,
+        "updates_per_second": updates_per_second(atlas, backend, settings.batch),
+        "updates_per_second_one_core": updates_per_second(atlas, CpuBackend(1), settings.batch // 2),
+        "accepted_samples_per_second": accepted_per_second(atlas, backend, settings.samples),
+        "speedup_over_numpy": speedup_over_numpy(atlas, backend, settings.batch),
+    }
+    publish("Forward engine", result, settings.json)
+
+
+def updates_per_second(atlas: Atlas, backend: Backend, batch: int) -> float:
+    """Tissue-voxel updates a second of wall time over a batch of one tumor."""
+    started = time.perf_counter()
+    result = simulate([TUMOR] * batch, atlas, backend=backend)
+    return float(result.updates.sum()) / (time.perf_counter() - started)
+
+
+def accepted_per_second(atlas: Atlas, backend: Backend, samples: int) -> float:
+    """Rows a second of a store, everything included."""
+    prior = PRIORS["whole_brain"]
+    with tempfile.TemporaryDirectory() as folder:
+        about = describe(atlas, prior, 0, "converged", 16, backend)
+        store = create_store(Path(folder) / "bench.zarr", samples, about)
+        started = time.perf_counter()
+        fill(store, atlas, prior, backend)
+        return samples / (time.perf_counter() - started)
+
+
+def speedup_over_numpy(atlas: Atlas, backend: Backend, batch: int) -> float:
+    """Time of one simulation in NumPy over the time of one in the engine, within a batch."""
+    started = time.perf_counter()
+    expected = solve_in_numpy(TUMOR, atlas)
+    numpy_seconds = time.perf_counter() - started
+    started = time.perf_counter()
+    result = simulate([TUMOR] * batch, atlas, backend=backend)
+    seconds = (time.perf_counter() - started) / batch
+    if np.abs(result.density[0][atlas.bounding_box(1)] - expected).max() > 1e-3:
+        sys.exit("error: the engine and NumPy disagree, so their times must not be compared")
+    return numpy_seconds / seconds
+
+
+def solve_in_numpy(tumor: FisherKolmogorovParameters, atlas: Atlas) -> np.ndarray:
+    """The engine's scheme in float64 NumPy over the brain's bounding box."""
+    box = atlas.bounding_box(1)
+    times = schedule(tumor, atlas.grid.spacing)
+    c = seed_density(atlas, tumor.origin)[box].astype(np.float64)
+    mobility = np.where(atlas.tissue, atlas.white_matter + 0.1 * atlas.gray_matter, 0)[box].astype(np.float64)
+    faces = []
+    for axis in range(3):
+        other = np.roll(mobility, -1, axis)
+        is_open = (mobility > 0) & (other > 0)
+        faces.append(np.where(is_open, 2 * mobility * other / np.where(is_open, mobility + other, 1), 0))
+    half = np.exp(-times.growth / 2)
+    for _ in range(times.steps):
+        c = c / (c + (1 - c) * half)
+        net = np.zeros_like(c)
+        for axis, face in enumerate(faces):
+            flux = face * (np.roll(c, -1, axis) - c)
+            net += flux - np.roll(flux, 1, axis)
+        c = c + times.diffusion * net
+        c = c / (c + (1 - c) * half)
+    return c
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What every benchmark shares: key=value arguments, the machine it ran on, a table and a JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.table import Table
+
+
+def arguments(defaults: dict[str, Any], documentation: str | None) -> DictConfig:
+    """The program's settings: `defaults`, overridden by key=value on the command line."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print((documentation or "").strip(), "\n\nKeys and defaults:\n" + OmegaConf.to_yaml(OmegaConf.create(defaults)))
+        sys.exit(0)
+    settings = OmegaConf.create(defaults)
+    OmegaConf.set_struct(settings, True)
+    try:
+        merged = OmegaConf.merge(settings, OmegaConf.from_dotlist(sys.argv[1:]))
+    except OmegaConfBaseException:
+        print(f"error: the keys of this program are {', '.join(defaults)}, given as key=value", file=sys.stderr)
+        sys.exit(2)
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def machine() -> dict[str, Any]:
+    """What a number was measured on: processor, cores, commit, date."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
+    return {
+        "processor": models[0] if models else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip() or "unknown",
+        "date": datetime.now(UTC).isoformat(timespec="minutes"),
+    }
+
+
+def publish(title: str, result: dict[str, Any], path: str | None) -> None:
+    """Print a table of the result and write it as JSON if a path is given."""
+    table = Table("quantity", "value", title=title)
+    for key, value in _flat(result):
+        table.add_row(key, f"{value:.4g}" if isinstance(value, float) else str(value))
+    Console().print(table)
+    if path is not None:
+        Path(path).write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return rows
