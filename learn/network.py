@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 BLOCKS = 4
+KERNEL = 3
 CONVOLUTIONS_PER_BLOCK = 4
 COORDINATES = 3
 """The first channels of a context: where each voxel is, in the encoded units of the origin's targets."""
@@ -35,7 +36,7 @@ class Block(nn.Module):
 
     def __init__(self, filters: int, still: bool) -> None:
         super().__init__()
-        convolutions = [nn.Conv3d(filters, filters, kernel_size=3, padding=1) for _ in range(CONVOLUTIONS_PER_BLOCK)]
+        convolutions = [nn.Conv3d(filters, filters, KERNEL, padding=1) for _ in range(CONVOLUTIONS_PER_BLOCK)]
         self.convolutions = nn.ModuleList(convolutions)
         self.convolutions.apply(initialize)
         if still:
@@ -103,7 +104,7 @@ class InverseNetwork(nn.Module):
             features = features + self.context_stem(self.context[None])
         features = torch.relu(features)
         for number, block in enumerate(self.blocks):
-            features = block(features)
+            features = in_trusted_precision(block, features)
             if number < BLOCKS - 1:
                 features = torch.max_pool3d(features, kernel_size=2)
         return features
@@ -115,6 +116,18 @@ class InverseNetwork(nn.Module):
         shift = torch.zeros_like(outputs)
         shift[:, list(self.origin_outputs)] = moments[:, MOMENTS // 2 + 1 : MOMENTS // 2 + 1 + COORDINATES]
         return outputs + shift
+
+
+def in_trusted_precision(block: nn.Module, features: Tensor) -> Tensor:
+    """A block's output; in float32, whatever autocast says, where the features are thinner than the kernel.
+
+    There oneDNN 3.x (torch 2.13, CPU) returns bfloat16 weight gradients that are off by 100% or not finite; a
+    test compares them with float32. These features are small, so the time lost is too.
+    """
+    if min(features.shape[2:]) >= KERNEL:
+        return block(features)
+    with torch.autocast(features.device.type, enabled=False):
+        return block(features.float())
 
 
 def image_moments(image: Tensor, coordinates: Tensor) -> Tensor:
