@@ -99,9 +99,7 @@ def _with_residual_csf(
 def _from_files(name: str, paths: Mapping[str, str]) -> Anatomy:
     missing = [key for key in FILES if not paths.get(key)]
     if missing:
-        raise InputError(
-            f"an atlas of your own needs the paths t1, white_matter, gray_matter, csf: {missing} not given"
-        )
+        raise InputError(f"an atlas of your own needs the paths {', '.join(FILES)}: {missing} not given")
     volumes = {key: _read(Path(paths[key])) for key in FILES}
     t1, affine = volumes["t1"]
     _check_same_grid(affine, t1.shape, [(v.shape, a) for v, a in volumes.values()])

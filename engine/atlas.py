@@ -92,9 +92,8 @@ class Atlas:
         slices: list[slice] = []
         for axis in range(3):
             present = np.flatnonzero(self.tissue.any(axis=tuple(a for a in range(3) if a != axis)))
-            slices.append(
-                slice(max(int(present[0]) - margin, 0), min(int(present[-1]) + 1 + margin, self.grid.shape[axis]))
-            )
+            low, high = int(present[0]) - margin, int(present[-1]) + 1 + margin
+            slices.append(slice(max(low, 0), min(high, self.grid.shape[axis])))
         return slices[0], slices[1], slices[2]
 
 
@@ -133,6 +132,7 @@ def box_average(values: NDArray[np.float32], affine: NDArray[np.float64], grid: 
     Args:
         values: native map, (x, y, z), axes RAS; taken as constant over its voxels and 0 outside its volume.
         affine: its voxel index -> world RAS [mm]; diagonal up to translation.
+        grid: where the means are wanted.
 
     Raises:
         InputError: the affine is oblique.

@@ -133,9 +133,7 @@ def check_origin(atlas: Atlas, origin: Sequence[float]) -> None:
     """Refuse an origin whose voxel is not tissue."""
     if not is_in_tissue(atlas, origin):
         place = tuple(round(float(v), 4) for v in origin)
-        raise InputError(
-            f"origin {place} is outside the tissue of {atlas.name}: choose a point in white or gray matter"
-        )
+        raise InputError(f"origin {place} is outside tissue in {atlas.name}: choose a point in white or gray matter")
 
 
 def is_in_tissue(atlas: Atlas, origin: Sequence[float]) -> bool:
