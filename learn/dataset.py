@@ -79,10 +79,8 @@ class TumorDataset(Dataset[tuple[Tensor, Tensor]]):
         """The (core, edema) thresholds of a sample in the current epoch."""
         row = int(self.rows[index])
         if self.fixed_thresholds:
-            rng = random_stream(FIXED_SEED, FIXED, 0, row)
-        else:
-            rng = random_stream(self.seed, DRAWN, self.epoch, row)
-        return float(rng.uniform(*CORE_THRESHOLD_RANGE)), float(rng.uniform(*EDEMA_THRESHOLD_RANGE))
+            return fixed_thresholds(row)
+        return _draw(random_stream(self.seed, DRAWN, self.epoch, row))
 
     def density(self, index: int) -> NDArray[np.float32]:
         """The cropped density [1] of a sample."""
@@ -97,3 +95,17 @@ class TumorDataset(Dataset[tuple[Tensor, Tensor]]):
                 densities[index] = self.crop.apply(self.store.density(int(row)))
                 advance(1)
         return densities
+
+
+def fixed_thresholds(row: int) -> tuple[float, float]:
+    """The (core, edema) thresholds with which a row of any store is validated and tested."""
+    return _draw(random_stream(FIXED_SEED, FIXED, 0, row))
+
+
+def draw_fixed_image(density: NDArray[np.floating], row: int, tissue: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The image of a row under its fixed thresholds, float32, the same shape."""
+    return render_image(*observe(density, *fixed_thresholds(row)), tissue)
+
+
+def _draw(rng: np.random.Generator) -> tuple[float, float]:
+    return float(rng.uniform(*CORE_THRESHOLD_RANGE)), float(rng.uniform(*EDEMA_THRESHOLD_RANGE))
