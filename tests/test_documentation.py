@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_module
+
+from engine.command import compose, quote
 
 BLOCK = re.compile(r"(?P<mark><!-- not run[^\n]*-->\n+)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
 """A fenced block; a comment `<!-- not run: reason -->` on the line above keeps Python from being executed."""
@@ -25,8 +26,9 @@ def readme(repository: Path) -> str:
 
 @pytest.fixture(scope="module")
 def commands(readme: str) -> list[list[str]]:
-    """Every command line of the README's shell blocks, split into words."""
+    """Every command line of the README, in a shell block or in the text, split into words."""
     blocks = [match["code"] for match in BLOCK.finditer(readme) if match["language"] in SHELLS]
+    blocks += re.findall(r"(?<!`)`((?:python -m|make) [^`]+)`", readme)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     words = [shlex.split(line.removeprefix("$ "), comments=True) for line in lines]
     return [line for line in words if line]
@@ -63,9 +65,7 @@ def test_readme_names_only_make_targets_that_exist(commands: list[list[str]], re
     assert used <= targets
 
 
-def test_readme_names_only_modules_and_settings_that_exist(
-    commands: list[list[str]], repository: Path
-) -> None:
+def test_readme_names_only_modules_and_settings_that_exist(commands: list[list[str]], repository: Path) -> None:
     calls = [line[1:] for line in commands if line[0].endswith("python")]
     assert calls
     for words in calls:
@@ -76,9 +76,8 @@ def test_readme_names_only_modules_and_settings_that_exist(
         if package not in {"engine", "learn", "morph"}:
             continue
         assert find_spec(words[1]), words[1]
-        settings = [word for word in words[2:] if not word.startswith("-")]
-        with initialize_config_module("conf", version_base=None):
-            compose(program, overrides=settings)
+        settings = [quote(word) for word in words[2:] if not word.startswith("-")]
+        compose(program, settings)
 
 
 def test_readme_names_only_extras_that_exist(readme: str, repository: Path) -> None:
