@@ -1,0 +1,118 @@
+"""Named checks of an answer: nobody shall get a confident wrong one.
+
+Each compares one number with two limits: beyond the first it warns, beyond the second the answer is rejected and a
+fallback is delivered. Limits are ours, set on digital twins and real patients: a sound fit reaches Dice above .8,
+and one below .4 explains less than half of what is visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import PRIORS
+from morph.evidence import Estimate, Fit
+from morph.registration import Agreement
+
+Verdict = Literal["pass", "warn", "fail"]
+SEVERITY: tuple[Verdict, ...] = ("pass", "warn", "fail")
+VISIBLE = 0.1
+"""Density [1] above which a voxel counts as invaded when the size of an answer is checked (ours)."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question asked of an answer.
+
+    Attributes:
+        name: stable, for programs.
+        value: what was measured.
+        limit: the limit that it was held against: the crossed one, or the first.
+        verdict: `pass`, `warn` or `fail`.
+        message: a sentence for people.
+    """
+
+    name: str
+    value: float
+    limit: float
+    verdict: Verdict
+    message: str
+
+
+def at_least(name: str, value: float, warn: float, fail: float, subject: str) -> Check:
+    """A check of a number that must not be small; NaN fails."""
+    verdict: Verdict = "pass" if value >= warn else "warn" if value >= fail else "fail"
+    limit = fail if verdict == "fail" else warn
+    relation = "at least" if verdict == "pass" else "below"
+    return Check(name, float(value), limit, verdict, f"{subject} is {value:.3g}, {relation} {limit:.3g}")
+
+
+def at_most(name: str, value: float, warn: float, fail: float, subject: str) -> Check:
+    """A check of a number that must not be large; NaN fails."""
+    verdict: Verdict = "pass" if value <= warn else "warn" if value <= fail else "fail"
+    limit = fail if verdict == "fail" else warn
+    relation = "at most" if verdict == "pass" else "above"
+    return Check(name, float(value), limit, verdict, f"{subject} is {value:.3g}, {relation} {limit:.3g}")
+
+
+def check_registration(agreement: Agreement) -> list[Check]:
+    """Do atlas and patient lie on each other?"""
+    return [
+        at_least("registration_brain_dice", agreement.brain_dice, 0.93, 0.80, "Dice of the registered brain masks"),
+        at_least("registration_correlation", agreement.correlation, 0.50, 0.25, "correlation of the registered T1"),
+    ]
+
+
+def check_masks(visible: NDArray[np.bool_], tissue: NDArray[np.bool_]) -> Check:
+    """Does the visible tumor fall on tissue of the atlas, where a tumor can grow? Both bool (x, y, z)."""
+    total = int(visible.sum())
+    share = int((visible & tissue).sum()) / total if total else 0.0
+    return at_least("masks_in_tissue", share, 0.70, 0.30, "share of the visible tumor that lies on atlas tissue")
+
+
+def check_fit(fit: Fit) -> list[Check]:
+    """Does the simulated tumor look like the patient's?"""
+    return [
+        at_least("fit_core", fit.core_dice, 0.70, 0.40, "Dice of the simulated and the visible core"),
+        at_least("fit_edema", fit.edema_dice, 0.70, 0.40, "Dice of the simulated and the visible edema"),
+    ]
+
+
+def check_density(density: NDArray[np.float32], brain: NDArray[np.bool_]) -> list[Check]:
+    """Is the answer, on the patient's grid, a tumor: neither nothing nor everything?"""
+    invaded = float(np.count_nonzero(density[brain] >= VISIBLE)) / max(int(brain.sum()), 1)
+    return [
+        at_least("density_not_empty", float(density.max()), VISIBLE, VISIBLE, "highest density"),
+        at_most("density_not_everywhere", invaded, 0.5, 0.8, f"share of the brain with density >= {VISIBLE}"),
+    ]
+
+
+def check_origin(moved: float) -> Check:
+    """Did the origin, carried to the patient [mm outside the brain], stay inside?"""
+    return at_most("origin_in_brain", moved, 2.0, 10.0, "distance in mm of the origin from the patient's brain")
+
+
+def check_size(volume: float) -> Check:
+    """Is the tumor [ml at c >= 0.7] of a size that the network was trained on?"""
+    low, high = PRIORS["whole_brain"].size
+    name, subject = "size_in_prior", "volume in ml at density >= 0.7"
+    if volume < low:
+        return at_least(name, volume, low, 0.0, subject)
+    return at_most(name, volume, high, np.inf, subject)
+
+
+def check_estimate(estimate: Estimate, fit: Fit, extent: NDArray[np.float64]) -> Check:
+    """Do network and refinement agree on where it began?"""
+    apart = np.linalg.norm((np.asarray(estimate.origin) - np.asarray(fit.estimate.origin)) * extent)
+    return at_most(
+        "network_origin_distance", float(apart), 20.0, np.inf, "distance in mm of network and refined origin"
+    )
+
+
+def worst(checks: Sequence[Check]) -> Verdict:
+    """The verdict on the whole answer."""
+    return max((check.verdict for check in checks), key=SEVERITY.index, default="pass")

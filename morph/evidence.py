@@ -1,0 +1,111 @@
+"""How well a simulated tumor explains the patient's masks.
+
+The densities at which T1Gd and FLAIR begin to show tumor are unknown; instead of searching for them, the best ones
+of their ranges are read off each simulated density, which costs two histograms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, Atlas, FisherKolmogorovParameters, simulate
+
+THRESHOLD_STEP = 0.01
+"""Step [1] of the thresholds that are tried (ours)."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The identifiable numbers of a tumor.
+
+    Attributes:
+        mu1: sqrt(D_w T) [mm].
+        mu2: sqrt(rho T) [1].
+        origin: seed point, fraction of the grid's extent.
+    """
+
+    mu1: float
+    mu2: float
+    origin: tuple[float, float, float]
+
+    def parameters(self) -> FisherKolmogorovParameters:
+        """The tumor to simulate."""
+        return FisherKolmogorovParameters.from_invariants(self.mu1, self.mu2, self.origin)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A simulated tumor held against the patient's masks.
+
+    Attributes:
+        estimate: its numbers.
+        core_threshold: density [1] at which its core fits best; `edema_threshold` likewise.
+        core_dice: Dice of its core with the patient's, over the tissue; `edema_dice` likewise.
+    """
+
+    estimate: Estimate
+    core_threshold: float
+    edema_threshold: float
+    core_dice: float
+    edema_dice: float
+
+    @property
+    def loss(self) -> float:
+        """1 - the mean of both Dice."""
+        return 1.0 - 0.5 * (self.core_dice + self.edema_dice)
+
+
+class Evidence:
+    """The patient's masks on a simulation grid, ready to be compared with many densities."""
+
+    def __init__(self, core: NDArray[np.bool_], edema: NDArray[np.bool_], atlas: Atlas) -> None:
+        """Args: masks, bool (x, y, z) on the grid of `atlas`, where they will be compared inside the tissue."""
+        self.atlas = atlas
+        self.core, self.edema = core[atlas.tissue], (edema | core)[atlas.tissue]
+        self._nearest = ndimage.distance_transform_edt(~atlas.tissue, return_distances=False, return_indices=True)
+
+    def compare(self, estimates: Sequence[Estimate]) -> list[Fit]:
+        """Simulate a batch and hold each tumor against the masks, each with its best thresholds."""
+        density = simulate([e.parameters() for e in estimates], self.atlas).density
+        return [self.fit(estimate, field) for estimate, field in zip(estimates, density, strict=True)]
+
+    def fit(self, estimate: Estimate, density: NDArray[np.float32]) -> Fit:
+        """One density (x, y, z) against the masks."""
+        values = density[self.atlas.tissue]
+        core = best_threshold(values, self.core, CORE_THRESHOLD_RANGE)
+        edema = best_threshold(values, self.edema, EDEMA_THRESHOLD_RANGE)
+        return Fit(estimate, core[0], edema[0], core[1], edema[1])
+
+    def in_tissue(self, origin: NDArray[np.float64]) -> tuple[float, float, float]:
+        """`origin` (fractions), moved to the center of the nearest tissue voxel where it lies outside."""
+        grid = self.atlas.grid
+        voxel = np.clip(np.round(grid.to_voxel(origin)), 0, np.array(grid.shape) - 1).astype(int)
+        if not self.atlas.tissue[tuple(voxel)]:
+            origin = grid.from_voxel(self._nearest[(slice(None), *voxel)])
+        return (float(origin[0]), float(origin[1]), float(origin[2]))
+
+
+def best_threshold(
+    values: NDArray[np.float32], mask: NDArray[np.bool_], bounds: tuple[float, float]
+) -> tuple[float, float]:
+    """The threshold t in `bounds` with the largest Dice between {c >= t} and the mask, and that Dice.
+
+    Args:
+        values: density c [1], (n,).
+        mask: bool (n,).
+        bounds: lowest and highest threshold [1].
+    """
+    steps = round((bounds[1] - bounds[0]) / THRESHOLD_STEP)
+    thresholds = np.linspace(*bounds, steps + 1, dtype=np.float64)
+    edges = np.append(thresholds, np.inf)
+    inside = np.histogram(values[mask], edges)[0][::-1].cumsum()[::-1]
+    outside = np.histogram(values[~mask], edges)[0][::-1].cumsum()[::-1]
+    scores = 2.0 * inside / (inside + outside + max(int(mask.sum()), 1))
+    best = np.flatnonzero(scores >= scores.max() - 1e-12)
+    middle = int(best[len(best) // 2])
+    return float(thresholds[middle]), float(scores[middle])

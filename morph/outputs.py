@@ -1,0 +1,153 @@
+"""The files of an answer, each written whole under another name and then renamed; parameters.json comes last.
+
+density.nii.gz, core.nii.gz and edema.nii.gz lie on the patient's own T1 grid, in its orientation and affine.
+A folder without parameters.json holds no finished answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine import InputError
+from morph.checks import Check
+from morph.evidence import Estimate
+from morph.patient import Patient
+from morph.personalize import Brain
+from morph.picture import draw_overview
+from morph.pipeline import Personalization
+from morph.volume import write_volume
+
+PARAMETERS = "parameters.json"
+DISTRIBUTIONS = ("learn-morph-infer", "numpy", "numba", "torch", "antspyx", "cma", "nibabel")
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the output folder and take an older answer's mark of completion away.
+
+    Raises:
+        InputError: nothing can be written there.
+    """
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+        (folder / PARAMETERS).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"out={folder} cannot be written ({error.strerror}): choose another folder") from error
+
+
+def write_outputs(
+    folder: Path, patient: Patient, answer: Personalization, brain: Brain, config: Mapping[str, Any]
+) -> None:
+    """Write everything that an answer consists of.
+
+    Args:
+        folder: see `prepare_folder`.
+        patient: whose answer it is.
+        answer: what was found.
+        brain: atlas and network that were used.
+        config: the command's configuration, kept for the record.
+    """
+    t1, frame = patient.t1, patient.frame
+    _write(folder / "density.nii.gz", partial(write_volume, volume=answer.density, frame=frame))
+    for name, mask in (("core", patient.masks.core), ("edema", patient.masks.edema)):
+        _write(
+            folder / f"{name}.nii.gz", partial(write_volume, volume=t1.with_array(mask), frame=frame, dtype=np.uint8)
+        )
+    _write(folder / "overview.png", partial(draw_overview, patient=patient, answer=answer))
+    record = describe_answer(patient, answer, brain, config)
+    write_json(folder / PARAMETERS, record)
+
+
+def describe_answer(
+    patient: Patient, answer: Personalization, brain: Brain, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What parameters.json says."""
+    thresholds = None
+    if answer.parameters is not None and answer.fit is not None:
+        thresholds = {"core": answer.fit.core_threshold, "edema": answer.fit.edema_threshold}
+    return {
+        "parameters": _parameters(answer),
+        "thresholds": thresholds,
+        "checks": [_check(check) for check in answer.checks],
+        "verdict": answer.verdict,
+        "method": answer.method,
+        "network": _estimate(answer.estimate),
+        "refined": _estimate(None if answer.fit is None else answer.fit.estimate),
+        "affine_scale": answer.scale,
+        "versions": {name: _version(name) for name in DISTRIBUTIONS},
+        "hashes": {
+            **{name: _sha256(path) for name, path in patient.files.items()},
+            "atlas": brain.fine.content_hash,
+        },
+        "weights": None if brain.estimator is None else brain.estimator.metadata["name"],
+        "config": dict(config),
+        "seconds": answer.seconds,
+    }
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write strict JSON, whole or not at all."""
+    text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    _write(path, lambda place: place.write_text(text, encoding="utf-8"))
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    unfinished = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        write(unfinished)
+        unfinished.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}): is the disk full?") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _parameters(answer: Personalization) -> dict[str, Any] | None:
+    found = answer.parameters
+    if found is None or answer.origin_mm is None:
+        return None
+    return {
+        "mu1": found.mu1,
+        "mu2": found.mu2,
+        "diffusivity": found.diffusivity,
+        "proliferation": found.proliferation,
+        "duration": found.duration,
+        "origin": list(found.origin),
+        "origin_mm": answer.origin_mm.tolist(),
+    }
+
+
+def _estimate(estimate: Estimate | None) -> dict[str, Any] | None:
+    """Numbers in atlas space."""
+    if estimate is None:
+        return None
+    return {"mu1": estimate.mu1, "mu2": estimate.mu2, "origin": list(estimate.origin)}
+
+
+def _check(check: Check) -> dict[str, Any]:
+    finite = {key: v if math.isfinite(v) else None for key, v in (("value", check.value), ("limit", check.limit))}
+    return {"name": check.name, **finite, "verdict": check.verdict, "message": check.message}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,125 @@
+"""One patient's files: found by their BraTS names or given one by one, read and checked against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import InputError
+from morph.segmentation import Masks, masks_from_files, masks_from_labels
+from morph.volume import Frame, Volume, read_volume, read_with_frame
+
+BRATS_NAMES = {
+    "t1": ("t1", "t1n"),
+    "t1ce": ("t1ce", "t1c", "t1gd"),
+    "flair": ("flair", "t2f"),
+    "seg": ("seg",),
+}
+"""Endings of BraTS files, up to 2020 and from 2023 on (`..._t1.nii.gz`, `...-t1n.nii.gz`)."""
+SUFFIXES = (".nii.gz", ".nii")
+NEGATIVE_SHARE = 0.01
+"""Share of negative T1 voxels from which on the image has been normalized and T1 > 0 is no brain mask (ours)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """What the pipeline is given.
+
+    Attributes:
+        name: for titles and folders.
+        t1: skull-stripped T1-weighted image, RAS axes; its positive voxels are the brain.
+        frame: how the T1 lies on disk, for the outputs.
+        masks: core and edema on the T1's grid.
+        flair: for the picture only, on the T1's grid; likewise `t1ce`.
+        files: where everything was read from.
+    """
+
+    name: str
+    t1: Volume
+    frame: Frame
+    masks: Masks
+    t1ce: Volume | None = None
+    flair: Volume | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a T1 that shows no brain, and masks that lie beside it."""
+        if not self.brain.any():
+            raise InputError("the T1 has no positive voxel: give a skull-stripped T1 with a background of 0")
+        if np.mean(self.t1.array < 0) > NEGATIVE_SHARE:
+            raise InputError(
+                "the T1 has negative intensities: give the skull-stripped image as it was before normalization"
+            )
+        if not (self.masks.core & self.brain).any():
+            raise InputError("the core mask lies outside the brain of the T1: do both belong to the same patient?")
+
+    @property
+    def brain(self) -> NDArray[np.bool_]:
+        """Where the T1 is positive, bool (x, y, z)."""
+        return self.t1.array > 0
+
+
+def find_case(folder: str | Path) -> dict[str, Path]:
+    """The files of a folder with BraTS names.
+
+    Raises:
+        InputError: no such folder, no T1 or segmentation, or two files for the same role.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"case={folder} is not a folder: give one that holds t1.nii.gz and seg.nii.gz")
+    files = {}
+    for role, endings in BRATS_NAMES.items():
+        found = sorted(path for path in folder.iterdir() if _has_role(path, endings))
+        if len(found) > 1:
+            raise InputError(f"{folder} has {len(found)} files for {role} ({found[0].name}, {found[1].name}): keep one")
+        if found:
+            files[role] = found[0]
+    for role in ("t1", "seg"):
+        if role not in files:
+            raise InputError(
+                f"{folder} has no {role} file: expected {role}.nii.gz, or a name that ends in _{role}.nii.gz"
+            )
+    return files
+
+
+def load_patient(
+    files: Mapping[str, str | Path], labels: Mapping[str, Sequence[int]] | str = "auto", name: str | None = None
+) -> Patient:
+    """Read a patient.
+
+    Args:
+        files: `t1` and either `seg` or `core` (and `edema`); `t1ce` and `flair` if there are any.
+        labels: see `morph.segmentation.masks_from_labels`.
+        name: what to call the patient; None takes the T1's folder.
+
+    Raises:
+        InputError: something is missing, unreadable, or does not fit the T1.
+    """
+    paths = {role: Path(path) for role, path in files.items()}
+    if "t1" not in paths:
+        raise InputError("no T1 is given: use t1=FILE, or case=FOLDER with BraTS names, or demo=true")
+    if ("seg" in paths) == ("core" in paths):
+        raise InputError("give the tumor either as seg=FILE (labels) or as core=FILE edema=FILE (masks)")
+    if "edema" in paths and "core" not in paths:
+        raise InputError("edema=FILE needs core=FILE beside it: the labels of seg already hold both")
+    t1, frame = read_with_frame(paths["t1"])
+    others = {role: read_volume(path, like=t1) for role, path in paths.items() if role != "t1"}
+    if "seg" in others:
+        masks = masks_from_labels(others["seg"], labels, str(paths["seg"]))
+    else:
+        masks = masks_from_files(others["core"], others.get("edema"))
+    name = name or paths["t1"].resolve().parent.name
+    return Patient(name, t1, frame, masks, others.get("t1ce"), others.get("flair"), paths)
+
+
+def _has_role(path: Path, endings: tuple[str, ...]) -> bool:
+    for suffix in SUFFIXES:
+        if path.name.endswith(suffix):
+            stem = path.name.removesuffix(suffix).lower()
+            return any(stem == ending or stem.endswith((f"_{ending}", f"-{ending}")) for ending in endings)
+    return False

@@ -1,0 +1,126 @@
+"""From two masks on the atlas to the tumor that explains them: network estimate, refinement, final simulation.
+
+Everything here happens in atlas space, on a coarse grid (the network's) and a fine one (the final simulation's).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import GRIDS, Anatomy, Atlas, Grid, InputError, render_image, simulate
+from engine.atlas import box_average, place
+from learn import Estimator, default_weights, load_weights
+from morph.evidence import Estimate, Evidence, Fit
+from morph.refine import RefinementSettings, refine
+from morph.volume import Volume
+
+MODEL = "fisher_kolmogorov"
+HALF = 0.5
+"""A coarse voxel belongs to a mask if at least half of it does, as a mean density would cross a threshold."""
+
+
+@dataclass(frozen=True, eq=False)
+class Brain:
+    """The atlas in its three resolutions.
+
+    Attributes:
+        anatomy: native maps and T1, for the registration.
+        coarse: for network and search.
+        fine: for the final simulation.
+        estimator: the network trained on `coarse`, or None to start from the masks alone.
+    """
+
+    anatomy: Anatomy
+    coarse: Atlas
+    fine: Atlas
+    estimator: Estimator | None
+
+    @property
+    def t1(self) -> Volume:
+        """The native T1."""
+        return Volume(self.anatomy.t1, self.anatomy.affine)
+
+
+def prepare_brain(anatomy: Anatomy, weights: str, fine: Grid = GRIDS["full"]) -> Brain:
+    """Load the network and bring the anatomy onto its grid and the final one.
+
+    Args:
+        anatomy: native maps.
+        weights: `auto` (the shipped ones), `none` (no network), or whatever `learn.load_weights` takes.
+        fine: grid of the final simulation.
+
+    Raises:
+        InputError: no such weights, or weights that were trained for another model or another brain.
+    """
+    if weights == "none":
+        return Brain(anatomy, place(anatomy, GRIDS["half"]), place(anatomy, fine), None)
+    name = default_weights(MODEL, GRIDS["half"].shape) if weights == "auto" else weights
+    estimator = load_weights(name)
+    about = estimator.metadata
+    if about["model"] != MODEL:
+        raise InputError(f"the weights {name} were trained for the model {about['model']}: this pipeline needs {MODEL}")
+    missing = {"mu1", "mu2", "origin_x"} - set(estimator.targets.names)
+    if missing:
+        raise InputError(f"the weights {name} do not predict {', '.join(sorted(missing))}: give joint weights")
+    coarse = place(anatomy, Grid(estimator.grid.shape, estimator.grid.spacing))
+    if about["atlas"]["content_hash"] != coarse.content_hash:
+        raise InputError(
+            f"the weights {name} were trained on another brain ({about['atlas']['name']}) than {anatomy.name}: "
+            "use that atlas, other weights, or weights=none"
+        )
+    return Brain(anatomy, coarse, place(anatomy, fine), estimator)
+
+
+def onto_grid(mask: NDArray[np.bool_], affine: NDArray[np.float64], grid: Grid) -> NDArray[np.bool_]:
+    """A native atlas-space mask on a simulation grid, bool (x, y, z).
+
+    The mask was brought to the native 1 mm grid with nearest neighbor; here each voxel takes the majority of what
+    it covers, which matches how training images are made (a voxel's mean density against a threshold) and does not
+    depend on which native voxel happens to lie at its center. A mask too small for any majority keeps the voxel
+    that it fills most.
+    """
+    share = box_average(mask.astype(np.float32), affine, grid)
+    return share >= min(HALF, float(share.max())) if share.max() > 0 else np.zeros(grid.shape, dtype=bool)
+
+
+def estimate_tumor(core: NDArray[np.bool_], edema: NDArray[np.bool_], brain: Brain) -> Estimate | None:
+    """The network's answer to two masks on the coarse grid; None without a network."""
+    if brain.estimator is None:
+        return None
+    image = render_image(core, edema, brain.coarse.tissue)
+    answer = brain.estimator.predict(image[None])
+    origin = tuple(float(v) for v in np.clip(answer["origin"][0], 0, 1))
+    return Estimate(float(answer["mu1"][0]), float(answer["mu2"][0]), (origin[0], origin[1], origin[2]))
+
+
+def find_tumor(
+    masks: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    estimate: Estimate | None,
+    brain: Brain,
+    settings: RefinementSettings,
+) -> Fit:
+    """The refined tumor.
+
+    Args:
+        masks: core and edema on the native atlas grid, bool (x, y, z).
+        estimate: the network's answer, or None.
+        brain: the atlas.
+        settings: of the search.
+    """
+    core, edema = masks
+    coarse, fine = (
+        Evidence(
+            onto_grid(core, brain.anatomy.affine, atlas.grid), onto_grid(edema, brain.anatomy.affine, atlas.grid), atlas
+        )
+        for atlas in (brain.coarse, brain.fine)
+    )
+    return refine(coarse, fine, estimate, settings)
+
+
+def final_density(estimate: Estimate, brain: Brain) -> Volume:
+    """The tumor on the fine grid, in the atlas' world."""
+    density = simulate([estimate.parameters()], brain.fine).density[0]
+    return Volume(density, brain.fine.grid.affine)

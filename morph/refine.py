@@ -1,0 +1,171 @@
+"""Refinement: the tumor whose simulated masks match the patient's, searched with CMA-ES from an estimate.
+
+Loss of a simulation: 1 - (Dice of the cores + Dice of the edemas) / 2 over the tissue, with the best thresholds of
+their ranges, plus a weak pull towards the start: with free thresholds a steeper and a flatter front can fit
+alike, and the pull settles what two masks leave open.
+
+The search runs over log(mu1 mu2) (how far the front went: 2 mu1 mu2), log(mu1 / mu2) (how wide it is) and the
+origin [mm], because the masks fix the first well and the second badly. A generation is one batch. It runs on the
+network's coarse grid; a front narrower than a voxel there is simulated with an error, so such a tumor is searched a
+little further on the fine grid.
+
+Source of the search: Hansen, The CMA Evolution Strategy: A Tutorial (2016), as in the package `cma`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import cma
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import InputError
+from morph.evidence import Estimate, Evidence, Fit
+
+MU1_RANGE = (2.5, 50.0)
+MU2_RANGE = (2.5, 18.0)
+"""What accepted samples of the prior reach (2.7-45 mm, 2.8-16.6), slightly wider: bounds of the search."""
+STEPS = np.array([0.25, 0.30, 5.0, 5.0, 5.0])
+"""First steps in log(mu1 mu2), log(mu1 / mu2) and the origin [mm], about the errors of an estimate (ours)."""
+FINE_STEP = 0.15
+"""First steps of the fine search, relative to `STEPS` (ours)."""
+GAP = 3.5
+"""Distance between the middle thresholds, 0.675 and 0.275, of a front in units of its width mu1 / mu2, read off the
+Ablowitz-Zeppetella wave c = (1 + exp(z / sqrt(6)))^-2: a guess of the width from the two masks' radii."""
+WIDTH_RANGE = (0.5, 8.0)
+"""Front widths [mm] that a guess may have (ours: about the prior's 5 and 95%)."""
+STRETCHES = (1.0, 1.4, 2.0)
+"""Front path 2 mu1 mu2 of those starts over the radius of the core: a front starts late, slower in gray (ours)."""
+START_MARGIN = 0.2
+"""A guess replaces the network's estimate only where its loss is lower by this: the estimate knows more (ours)."""
+
+
+@dataclass(frozen=True)
+class RefinementSettings:
+    """How long and how freely to search.
+
+    Attributes:
+        evaluations: simulations on the coarse grid; 0 keeps the start.
+        fine_evaluations: simulations on the fine grid for fronts that the coarse grid cannot resolve.
+        population: simulations of a generation.
+        pull: loss per squared step away from the start.
+        seed: of the search's random numbers.
+    """
+
+    evaluations: int = 300
+    fine_evaluations: int = 60
+    population: int = 12
+    pull: float = 0.003
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no search can run with."""
+        if self.evaluations < 0 or self.fine_evaluations < 0 or self.population < 4 or not self.pull >= 0:
+            raise InputError(
+                f"refinement with {self.evaluations} + {self.fine_evaluations} evaluations, population "
+                f"{self.population}, pull {self.pull}: evaluations and pull must be >= 0, population >= 4"
+            )
+
+
+@dataclass
+class Search:
+    """One search: where it starts, and the best tumor that it met.
+
+    Attributes:
+        center: the start, zero of the search's coordinates.
+        pull: see `RefinementSettings`.
+        best: the fit with the lowest penalized loss.
+        place: its coordinates (in `STEPS`), (5,).
+    """
+
+    center: Estimate
+    pull: float
+    best: Fit | None = None
+    place: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(STEPS)))
+    _lowest: float = np.inf
+
+    def run(self, evidence: Evidence, evaluations: int, step: float, settings: RefinementSettings) -> None:
+        """Spend `evaluations` simulations around `place`, in whole generations."""
+        strategy = cma.CMAEvolutionStrategy(
+            self.place, step, {"seed": settings.seed + 1, "popsize": settings.population, "verbose": -9}
+        )
+        self._lowest = np.inf
+        for _ in range(-(-evaluations // settings.population)):
+            places = strategy.ask()
+            fits = evidence.compare([self.decode(place, evidence) for place in places])
+            losses = [fit.loss + self.pull * float(place @ place) for fit, place in zip(fits, places, strict=True)]
+            strategy.tell(places, losses)
+            first = int(np.argmin(losses))
+            if losses[first] < self._lowest:
+                self._lowest, self.best, self.place = losses[first], fits[first], np.asarray(places[first])
+
+    def decode(self, place: NDArray[np.float64], evidence: Evidence) -> Estimate:
+        """The tumor at coordinates (5,) of the search, within bounds and in tissue."""
+        path, width = (
+            np.log([self.center.mu1 * self.center.mu2, self.center.mu1 / self.center.mu2]) + place[:2] * STEPS[:2]
+        )
+        mu1 = float(np.clip(np.exp((path + width) / 2), *MU1_RANGE))
+        mu2 = float(np.clip(np.exp((path - width) / 2), *MU2_RANGE))
+        shift = place[2:] * STEPS[2:] / evidence.atlas.grid.extent
+        return Estimate(mu1, mu2, evidence.in_tissue(np.clip(np.asarray(self.center.origin) + shift, 0, 1)))
+
+
+def refine(coarse: Evidence, fine: Evidence, estimate: Estimate | None, settings: RefinementSettings) -> Fit:
+    """Find the tumor that explains the masks.
+
+    Args:
+        coarse: the masks on the search's grid.
+        fine: the masks on the grid of the final simulation.
+        estimate: the network's answer; None to start from guesses of the masks alone.
+        settings: see `RefinementSettings`.
+
+    Returns:
+        The best fit, measured on the fine grid.
+    """
+    start = best_start(coarse, estimate)
+    if settings.evaluations == 0:
+        return fine.compare([_moved(start.estimate, fine)])[0]
+    search = Search(start.estimate, settings.pull, start)
+    search.run(coarse, settings.evaluations, 1.0, settings)
+    found = search.decode(search.place, coarse)
+    if settings.fine_evaluations and found.mu1 / found.mu2 < coarse.atlas.grid.spacing:
+        search.run(fine, settings.fine_evaluations, FINE_STEP, settings)
+        found = search.decode(search.place, fine)
+    return fine.compare([_moved(found, fine)])[0]
+
+
+def best_start(evidence: Evidence, estimate: Estimate | None) -> Fit:
+    """The network's estimate, unless a guess from the core's place and size alone fits far better."""
+    guesses = evidence.compare(guess_from_masks(evidence))
+    guess = min(guesses, key=lambda fit: fit.loss)
+    if estimate is None:
+        return guess
+    known = evidence.compare([_moved(estimate, evidence)])[0]
+    return guess if guess.loss < known.loss - START_MARGIN else known
+
+
+def guess_from_masks(evidence: Evidence) -> list[Estimate]:
+    """Tumors at the core's center whose front is as far as the core's edge and as wide as the masks are apart."""
+    grid, tissue = evidence.atlas.grid, evidence.atlas.tissue
+    voxels = np.argwhere(tissue)[evidence.core if evidence.core.any() else evidence.edema]
+    origin = evidence.in_tissue(grid.from_voxel(voxels.mean(axis=0)))
+    radius, outer = (_radius(count * grid.spacing**3) for count in (len(voxels), int(evidence.edema.sum())))
+    width = float(np.clip((outer - radius) / GAP, *WIDTH_RANGE))
+    paths = [stretch * radius / 2.0 for stretch in STRETCHES]
+    return [
+        Estimate(
+            float(np.clip(np.sqrt(path * width), *MU1_RANGE)), float(np.clip(np.sqrt(path / width), *MU2_RANGE)), origin
+        )
+        for path in paths
+    ]
+
+
+def _radius(volume: float) -> float:
+    """Radius [mm] of the ball of a volume [mm³]."""
+    return float((3.0 * volume / (4.0 * np.pi)) ** (1.0 / 3.0))
+
+
+def _moved(estimate: Estimate, evidence: Evidence) -> Estimate:
+    """The estimate with its origin in the tissue of this grid."""
+    return replace(estimate, origin=evidence.in_tissue(np.asarray(estimate.origin)))

@@ -1,0 +1,117 @@
+"""python -m morph.run case=DIR | t1=... seg=... | t1=... core=... edema=... | demo=true: personalize a tumor model.
+
+Reads a skull-stripped T1 and the tumor's masks, finds the tumor that explains them, and writes its density on the
+patient's own grid with a picture and the parameters. Exit status: 0 the answer passed its checks (or warns), 2 bad
+input, 3 the answer was rejected and a distance-based fallback is delivered.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from engine import InputError, load_anatomy
+from engine.command import run_command
+from morph.ants import AntsRegistration
+from morph.outputs import prepare_folder, write_json, write_outputs
+from morph.patient import Patient, find_case, load_patient
+from morph.personalize import prepare_brain
+from morph.pipeline import Personalization, Stopwatch, run_pipeline
+from morph.refine import RefinementSettings
+from morph.twin import describe_twin, make_twin, print_scores
+
+FALLBACK_DELIVERED = 3
+FILES = ("t1", "t1ce", "flair", "seg", "core", "edema")
+COLORS = {"pass": "green", "warn": "yellow", "fail": "red"}
+
+
+def main(config: DictConfig) -> int:
+    """Run the command.
+
+    Args:
+        config: conf/run.yaml.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        InputError: for whatever the user can mend.
+    """
+    console = Console()
+    options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    watch = Stopwatch(lambda sentence: console.print(f"[dim]... {sentence}[/dim]"))
+    refinement = RefinementSettings(**options["refinement"], seed=config.seed)
+    registration = AntsRegistration(**options["registration"], seed=config.seed)
+    twin = None
+    with watch.stage("input", "make a digital twin" if config.demo else "read the images"):
+        if config.demo:
+            _refuse_files(options)
+        files = {} if config.demo else _files(options)
+        folder = _folder(options, files)
+        patient = None if config.demo else load_patient(files, options["labels"], folder.name)
+        prepare_folder(folder)
+        if patient is None:
+            twin = make_twin(config.seed)
+            patient = twin.patient
+    with watch.stage("atlas", "load atlas and network"):
+        brain = prepare_brain(load_anatomy(options["atlas"].get("files") or config.atlas.name), config.weights)
+    answer = run_pipeline(patient, brain, registration, refinement, watch.announce)
+    answer.seconds.update(watch.seconds)
+    with watch.stage("outputs", f"write {folder}"):
+        write_outputs(folder, patient, answer, brain, options)
+    answer.seconds.update(watch.seconds)
+    if twin is not None:
+        write_json(folder / "twin.json", describe_twin(twin, answer, config.seed))
+        print_scores(console, twin, answer)
+    print_answer(console, patient, answer, folder)
+    return FALLBACK_DELIVERED if answer.method == "fallback" else 0
+
+
+def print_answer(console: Console, patient: Patient, answer: Personalization, folder: Path) -> None:
+    """Tell a person what came out and what to think of it."""
+    table = Table(title=f"checks of {patient.name}", title_justify="left")
+    for column in ("check", "verdict", "what was measured"):
+        table.add_column(column)
+    for check in answer.checks:
+        table.add_row(check.name, f"[{COLORS[check.verdict]}]{check.verdict}[/]", check.message)
+    console.print(table)
+    found = answer.parameters
+    if found is not None:
+        console.print(f"mu1 = {found.mu1:.2f} mm, mu2 = {found.mu2:.2f}, method: {answer.method}")
+    else:
+        console.print("[red]The model's answer failed its checks: the density comes from distances to the masks.[/red]")
+    console.print(f"written to {folder}: density.nii.gz, core.nii.gz, edema.nii.gz, overview.png, parameters.json")
+
+
+def _files(options: dict[str, Any]) -> dict[str, str | Path]:
+    """The patient's files, from a case folder and single paths; a single path wins."""
+    single = {role: options[role] for role in FILES if options[role] is not None}
+    found: dict[str, str | Path] = {} if options["case"] is None else dict(find_case(options["case"]))
+    if {"core", "edema"} & set(single):
+        found.pop("seg", None)
+    return found | single
+
+
+def _refuse_files(options: dict[str, Any]) -> None:
+    given = [key for key in ("case", *FILES) if options[key] is not None]
+    if given:
+        raise InputError(f"demo=true makes its own patient: leave out {', '.join(f'{key}=' for key in given)}")
+
+
+def _folder(options: dict[str, Any], files: dict[str, str | Path]) -> Path:
+    """out=, or results/<name of the case>."""
+    if options["out"] is not None:
+        return Path(options["out"])
+    if options["demo"]:
+        return Path("results/demo")
+    if options["case"] is not None:
+        return Path("results") / Path(options["case"]).resolve().name
+    return Path("results") / Path(files["t1"]).resolve().parent.name if "t1" in files else Path("results/patient")
+
+
+if __name__ == "__main__":
+    run_command(main, "run")

@@ -1,0 +1,182 @@
+"""Digital twins: a tumor with known parameters in another brain, for an answer that can be held against the truth.
+
+The tumor grows in MNI152 on the full grid; its density is brought to the MNI152 T1's own 1 mm grid, where two
+random thresholds make the masks. The pipeline gets the T1 image and the masks, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from scipy import ndimage
+
+from engine import (
+    CORE_THRESHOLD_RANGE,
+    EDEMA_THRESHOLD_RANGE,
+    GRIDS,
+    PRIORS,
+    Anatomy,
+    Atlas,
+    FisherKolmogorovParameters,
+    Grid,
+    load_anatomy,
+    observe,
+    random_stream,
+    simulate,
+)
+from engine.atlas import place
+from learn.metrics import DICE_THRESHOLDS, dice
+from morph.patient import Patient
+from morph.pipeline import Personalization
+from morph.segmentation import Masks
+from morph.volume import Frame, Volume
+
+BRAIN = "mni152"
+SMALLEST_CORE = 1.0
+"""Volume [ml] of core from which on a tumor counts as visible: a flat one may never reach its threshold (ours)."""
+TUMOR_STREAM, THRESHOLD_STREAM = 0, 1
+"""First counters of a twin's two random streams."""
+
+
+@dataclass(frozen=True, eq=False)
+class Twin:
+    """A patient whose tumor is known.
+
+    Attributes:
+        patient: what the pipeline may see.
+        parameters: the tumor, origin as a fraction of its own brain's cube.
+        origin_mm: the origin in the patient's world [mm], (3,).
+        density: c [1] on the patient's T1 grid, 0 outside the brain.
+        thresholds: at which core and edema were cut.
+    """
+
+    patient: Patient
+    parameters: FisherKolmogorovParameters
+    origin_mm: NDArray[np.float64]
+    density: Volume
+    thresholds: tuple[float, float]
+
+
+def make_twin(seed: int, anatomy: Anatomy | None = None, grid: Grid = GRIDS["full"]) -> Twin:
+    """Draw a tumor of the whole-brain prior and of its sizes, and show what a scanner would see of it.
+
+    Args:
+        seed: equal seeds make equal twins.
+        anatomy: the brain that it grows in; MNI152 by default.
+        grid: of its simulation.
+    """
+    anatomy = anatomy or load_anatomy(BRAIN)
+    atlas = place(anatomy, grid)
+    t1 = Volume(anatomy.t1, anatomy.affine)
+    proposal = 0
+    while True:
+        parameters, field, proposal = _draw_tumor(seed, proposal, atlas)
+        density = t1.with_array(_resample(field, atlas.grid, t1) * (t1.array > 0))
+        rng = random_stream(seed, THRESHOLD_STREAM, proposal)
+        thresholds = float(rng.uniform(*CORE_THRESHOLD_RANGE)), float(rng.uniform(*EDEMA_THRESHOLD_RANGE))
+        core, edema = observe(density.array, *thresholds)
+        if core.sum() * t1.voxel_volume >= SMALLEST_CORE:
+            break
+    header = nib.Nifti1Header()
+    header["sform_code"] = 4  # MNI152 coordinates, NIfTI-1 standard
+    patient = Patient(f"twin {seed}", t1, Frame(t1.affine, t1.array.shape, header), Masks(core, edema))
+    return Twin(patient, parameters, atlas.grid.to_world(parameters.origin), density, thresholds)
+
+
+def _draw_tumor(seed: int, proposal: int, atlas: Atlas) -> tuple[FisherKolmogorovParameters, NDArray[np.float32], int]:
+    """The first tumor from number `proposal` on whose size the prior keeps, and the number after it."""
+    prior = PRIORS["whole_brain"]
+    while True:
+        parameters = prior.propose(seed, TUMOR_STREAM, proposal, atlas)
+        proposal += 1
+        result = simulate([parameters], atlas, stop_volume=prior.size[1])
+        if result.ended[0] == "duration" and prior.accepts(float(result.volumes[0])):
+            return parameters, result.density[0], proposal
+
+
+def _resample(field: NDArray[np.float32], grid: Grid, like: Volume) -> NDArray[np.float32]:
+    """A field of a grid at the voxel centers of `like`, linear, float32 (x, y, z)."""
+    to_grid = np.linalg.inv(grid.affine) @ like.affine
+    return ndimage.affine_transform(
+        field, to_grid[:3, :3], to_grid[:3, 3], output_shape=like.array.shape, order=1, mode="constant"
+    )
+
+
+def compare(twin: Twin, answer: Personalization) -> dict[str, float | None]:
+    """How far an answer is from the truth, in the patient's space; None where the answer has no such number."""
+    scores: dict[str, float | None] = {}
+    for threshold in DICE_THRESHOLDS:
+        value = dice(twin.density.array, answer.density.array, threshold)
+        scores[f"dice_{threshold:g}"] = None if np.isnan(value) else value
+    found = answer.parameters
+    if found is None or answer.origin_mm is None:
+        return scores | {"origin_error_mm": None, "mu1_relative_error": None, "mu2_relative_error": None}
+    scores["origin_error_mm"] = float(np.linalg.norm(answer.origin_mm - twin.origin_mm))
+    scores["mu1_relative_error"] = abs(found.mu1 / twin.parameters.mu1 - 1)
+    scores["mu2_relative_error"] = abs(found.mu2 / twin.parameters.mu2 - 1)
+    return scores
+
+
+def describe_twin(twin: Twin, answer: Personalization, seed: int) -> dict[str, object]:
+    """What twin.json says: the scores, the truth, and the time of each stage."""
+    truth = {
+        "mu1": twin.parameters.mu1,
+        "mu2": twin.parameters.mu2,
+        "origin_mm": twin.origin_mm.tolist(),
+        "core_threshold": twin.thresholds[0],
+        "edema_threshold": twin.thresholds[1],
+    }
+    return {**compare(twin, answer), "seed": seed, "method": answer.method, "truth": truth, "seconds": answer.seconds}
+
+
+def print_scores(console: Console, twin: Twin, answer: Personalization) -> None:
+    """Tell a person how close the answer came, and how long each stage took."""
+    scores, truth, found = compare(twin, answer), twin.parameters, answer.parameters
+    table = Table(title="answer against the known truth, in the patient's space", title_justify="left")
+    for column in ("quantity", "truth", "answer", "score"):
+        table.add_column(column, justify="left" if column == "quantity" else "right")
+    for threshold in DICE_THRESHOLDS:
+        volumes = [
+            f"{np.count_nonzero(v.array >= threshold) * v.voxel_volume:.0f} ml" for v in (twin.density, answer.density)
+        ]
+        table.add_row(f"density >= {threshold:g}", *volumes, _score("Dice {:.3f}", scores[f"dice_{threshold:g}"]))
+    table.add_row(
+        "mu1 [mm]", f"{truth.mu1:.2f}", "-" if found is None else f"{found.mu1:.2f}",
+        _score("{:.1%} off", scores["mu1_relative_error"]),
+    )  # fmt: skip
+    table.add_row(
+        "mu2", f"{truth.mu2:.2f}", "-" if found is None else f"{found.mu2:.2f}",
+        _score("{:.1%} off", scores["mu2_relative_error"]),
+    )  # fmt: skip
+    table.add_row(
+        "origin [mm]",
+        _point(twin.origin_mm),
+        _point(answer.origin_mm),
+        _score("{:.1f} mm off", scores["origin_error_mm"]),
+    )
+    console.print(table)
+    console.print(_stages(answer.seconds))
+
+
+def _stages(seconds: Mapping[str, float]) -> Table:
+    table = Table(title="time of each stage", title_justify="left")
+    table.add_column("stage")
+    table.add_column("seconds", justify="right")
+    for name, value in seconds.items():
+        table.add_row(name, f"{value:.1f}")
+    table.add_row("total", f"{sum(seconds.values()):.1f}", style="bold")
+    return table
+
+
+def _score(form: str, value: float | None) -> str:
+    return "-" if value is None else form.format(value)
+
+
+def _point(place_mm: NDArray[np.float64] | None) -> str:
+    return "-" if place_mm is None else " ".join(f"{value:.0f}" for value in place_mm)

@@ -1,0 +1,182 @@
+"""Reading and writing NIfTI volumes: inside the package every array has RAS axes, files keep their own.
+
+A `Volume` is an array with the affine of its RAS-oriented axes. A `Frame` remembers how the patient's T1 lies on
+disk, so that what is written comes back in its orientation, its affine and its header.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from numpy.typing import ArrayLike, NDArray
+
+from engine import InputError
+
+AFFINE_TOLERANCE = 0.05
+"""How far [mm] two files' voxel corners may lie apart and still count as the same grid: a rounded header (ours)."""
+SHEAR_TOLERANCE = 1e-3
+"""Largest cosine between two voxel axes: ANTs, like DICOM, knows only right-angled voxels (ours)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Numbers on a patient's or an atlas' grid.
+
+    Attributes:
+        array: float32 (x, y, z), axes closest to R, A, S.
+        affine: voxel index -> world RAS [mm], float64 (4, 4); may be oblique.
+    """
+
+    array: NDArray[np.float32]
+    affine: NDArray[np.float64]
+
+    @property
+    def spacing(self) -> NDArray[np.float64]:
+        """Voxel edges [mm], shape (3,)."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
+    def voxel_volume(self) -> float:
+        """Volume of one voxel [ml]."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    def with_array(self, array: ArrayLike) -> Volume:
+        """Other numbers on the same grid, shape (x, y, z)."""
+        return Volume(np.asarray(array, dtype=np.float32), self.affine)
+
+    def to_world(self, voxel: ArrayLike) -> NDArray[np.float64]:
+        """World RAS coordinates [mm] of continuous voxel coordinates, shape (..., 3)."""
+        return np.asarray(voxel, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def to_voxel(self, world: ArrayLike) -> NDArray[np.float64]:
+        """Continuous voxel coordinates of world points [mm], shape (..., 3)."""
+        return (np.asarray(world, dtype=np.float64) - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """How a file lies on disk: what is needed to write another volume beside it.
+
+    Attributes:
+        affine: voxel index -> world RAS [mm] in the file's own axes, float64 (4, 4).
+        shape: voxels along the file's own axes.
+        header: the file's header, or None for a volume that never was a file.
+    """
+
+    affine: NDArray[np.float64]
+    shape: tuple[int, ...]
+    header: nib.Nifti1Header | None = None
+
+
+def read_volume(path: str | Path, like: Volume | None = None) -> Volume:
+    """Read one 3-D image with RAS axes.
+
+    Args:
+        path: a NIfTI file.
+        like: the volume (the patient's T1) whose grid this one must share; None to take any.
+
+    Raises:
+        InputError: the file is missing or unreadable, is not 3-D, holds NaN or infinity, has no usable affine,
+            or lies on another grid than `like`.
+    """
+    return _read(Path(path), like)[0]
+
+
+def read_with_frame(path: str | Path) -> tuple[Volume, Frame]:
+    """The same as `read_volume`, with how the file lies on disk.
+
+    Raises:
+        InputError: see `read_volume`.
+    """
+    volume, image = _read(Path(path), None)
+    header = image.header if isinstance(image.header, nib.Nifti1Header) else None
+    return volume, Frame(np.asarray(image.affine, dtype=np.float64), image.shape, header)
+
+
+def write_volume(path: Path, volume: Volume, frame: Frame, dtype: type = np.float32) -> None:
+    """Write a volume that lies on the frame's grid, in the frame's own orientation, affine and units.
+
+    Args:
+        path: where to; the ending .nii.gz compresses.
+        volume: RAS axes, on the grid of the frame.
+        frame: from `read_with_frame`.
+        dtype: type on disk.
+    """
+    array = apply_orientation(volume.array, inv_orientation(frame))
+    image = nib.Nifti1Image(array.astype(dtype), frame.affine)
+    if frame.header is not None:
+        image.set_sform(frame.affine, code=int(frame.header["sform_code"]) or 1)
+        image.set_qform(frame.affine, code=int(frame.header["qform_code"]))
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+
+
+def inv_orientation(frame: Frame) -> NDArray[np.float64]:
+    """The axis flips and swaps that lead from RAS axes to the frame's own, for `apply_orientation`."""
+    to_ras = io_orientation(frame.affine)
+    back = np.empty_like(to_ras)
+    for axis, (target, flip) in enumerate(to_ras):
+        back[int(target)] = (axis, flip)
+    return back
+
+
+def _read(path: Path, like: Volume | None) -> tuple[Volume, nib.spatialimages.SpatialImage]:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist or is not a file: give the path of a NIfTI image (.nii, .nii.gz)")
+    try:
+        image = nib.load(path)
+        if not isinstance(image, nib.spatialimages.SpatialImage):
+            raise InputError(f"{path} is not an image: give a NIfTI volume")
+        shape = image.shape
+        array = np.asarray(image.dataobj, dtype=np.float32)
+    except InputError:
+        raise
+    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a NIfTI image ({error}): is it complete?") from error
+    if len(shape) != 3:
+        raise InputError(f"{path} is {len(shape)}-D with shape {shape}: give one 3-D volume")
+    affine = np.asarray(image.affine, dtype=np.float64)
+    _check_affine(path, affine)
+    if not np.all(np.isfinite(array)):
+        bad = int(np.count_nonzero(~np.isfinite(array)))
+        raise InputError(f"{path} holds {bad} NaN or infinite voxels: replace them (outside the brain by 0)")
+    orientation = io_orientation(affine)
+    canonical = np.ascontiguousarray(apply_orientation(array, orientation))
+    volume = Volume(canonical, affine @ inv_ornt_aff(orientation, shape))
+    if like is not None:
+        check_same_grid(volume, like, str(path))
+    return volume, image
+
+
+def _check_affine(path: Path, affine: NDArray[np.float64]) -> None:
+    axes = affine[:3, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    if not np.all(np.isfinite(affine)) or lengths.min() < 1e-3:
+        raise InputError(f"{path} has no usable affine (voxel edges {lengths} mm): repair its header")
+    cosines = (axes / lengths).T @ (axes / lengths) - np.eye(3)
+    if np.abs(cosines).max() > SHEAR_TOLERANCE:
+        raise InputError(f"{path} has sheared voxels (its axes are not at right angles): resample it first")
+
+
+def check_same_grid(volume: Volume, like: Volume, name: str) -> None:
+    """Refuse a volume that does not share the voxels of the T1.
+
+    Raises:
+        InputError: another shape, or corners that lie more than `AFFINE_TOLERANCE` apart.
+    """
+    if volume.array.shape != like.array.shape:
+        raise InputError(
+            f"{name} has shape {volume.array.shape}, the T1 has {like.array.shape} (RAS axes): "
+            "resample it to the T1's grid with nearest neighbor"
+        )
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in volume.array.shape], indexing="ij")).reshape(3, -1).T
+    apart = np.linalg.norm(volume.to_world(corners) - like.to_world(corners), axis=1).max()
+    if apart > AFFINE_TOLERANCE:
+        raise InputError(
+            f"{name} lies up to {apart:.1f} mm away from the T1 although the shapes agree: their affines differ, "
+            "resample it to the T1's grid"
+        )
