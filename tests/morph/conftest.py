@@ -1,0 +1,51 @@
+"""A tiny patient for the tests of morph: an ellipsoid with a tumor, written in any orientation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
+
+SHAPE = (22, 26, 20)
+AFFINE = np.array([[4.0, 0, 0, -40], [0, 4.0, 0, -55], [0, 0, 4.0, -38], [0, 0, 0, 1]])
+
+Arrays = dict[str, np.ndarray]
+
+
+def make_arrays() -> Arrays:
+    """T1, labels (BraTS 2020) and FLAIR in RAS, float32 (x, y, z); no axis is like another."""
+    x, y, z = (np.stack(np.meshgrid(*[np.arange(n) for n in SHAPE], indexing="ij")).T / SHAPE).T
+    brain = ((x - 0.5) / 0.42) ** 2 + ((y - 0.5) / 0.44) ** 2 + ((z - 0.5) / 0.40) ** 2 <= 1
+    t1 = np.where(brain, 100 + 40 * np.sin(5 * x + 1) + 30 * np.cos(7 * y) + 20 * z, 0).astype(np.float32)
+    distance = np.sqrt((x - 0.65) ** 2 + (y - 0.4) ** 2 + (z - 0.5) ** 2)
+    labels = np.zeros(SHAPE, dtype=np.float32)
+    labels[brain & (distance < 0.25)] = 2
+    labels[brain & (distance < 0.15)] = 4
+    labels[brain & (distance < 0.08)] = 1
+    return {"t1": t1, "seg": labels, "flair": t1 * (1 + (labels > 0))}
+
+
+def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE, axes: str = "RAS") -> Path:
+    """Write a RAS array in another orientation of the same world."""
+    change = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(axes))
+    turned = apply_orientation(array, change)
+    nib.save(nib.Nifti1Image(turned, affine @ inv_ornt_aff(change, array.shape)), path)
+    return path
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Callable[..., Path]:
+    """A function `(axes="RAS", **changed arrays)` that writes a patient's folder with BraTS names."""
+
+    def write(axes: str = "RAS", **changed: np.ndarray) -> Path:
+        folder = tmp_path / f"case_{axes}"
+        folder.mkdir(exist_ok=True)
+        for role, array in (make_arrays() | changed).items():
+            save(folder / f"{role}.nii.gz", array, axes=axes)
+        return folder
+
+    return write

@@ -1,0 +1,136 @@
+"""Contract of a patient's files: names, labels and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine import InputError
+from morph.patient import find_case, load_patient
+from morph.segmentation import Masks, masks_from_labels
+from morph.volume import Volume
+from tests.morph.conftest import AFFINE, make_arrays, save
+
+Case = Callable[..., Path]
+
+
+def labeled(*labels: float) -> Volume:
+    array = np.zeros((4, 4, 4), dtype=np.float32)
+    array.ravel()[: len(labels)] = labels
+    return Volume(array, AFFINE)
+
+
+@pytest.mark.parametrize("labels", [(1, 2, 4), (1, 2, 3)])
+def test_both_brats_schemes_are_told_apart(labels: tuple[int, ...]) -> None:
+    masks = masks_from_labels(labeled(*labels))
+    assert masks.core.ravel()[:3].tolist() == [True, False, True]
+    assert masks.edema.sum() == 3
+
+
+def test_a_map_of_ones_own_is_taken_literally() -> None:
+    masks = masks_from_labels(labeled(7, 9), {"core": [7], "edema": [9]})
+    assert (masks.core.sum(), masks.edema.sum()) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ((1, 2, 5), "unknown label 5"),
+        ((1, 3, 4), "labels 3 and 4"),
+        ((1, 2.5), "no label"),
+        ((2, 2), "core mask is empty"),
+        ((), "core mask is empty"),
+        ((1, -1), "unknown label -1"),
+    ],
+)
+def test_wrong_labels_are_refused(labels: tuple[float, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        masks_from_labels(labeled(*labels))
+
+
+@pytest.mark.parametrize("labels", ["brats", {"core": [1]}])
+def test_a_malformed_map_is_refused(labels: object) -> None:
+    with pytest.raises(InputError, match="labels"):
+        masks_from_labels(labeled(1), labels)  # type: ignore[arg-type]
+
+
+def test_edema_always_contains_the_core() -> None:
+    core = np.zeros((3, 3, 3), dtype=bool)
+    core[1, 1, 1] = True
+    assert Masks(core, np.zeros_like(core)).edema[1, 1, 1]
+
+
+def test_a_case_folder_is_found_by_its_names(tmp_path: Path) -> None:
+    for name in ("X_t1.nii.gz", "X_t1ce.nii.gz", "X_seg.nii.gz", "X_t2.nii.gz", "note.txt"):
+        (tmp_path / name).touch()
+    assert {role: path.name for role, path in find_case(tmp_path).items()} == {
+        "t1": "X_t1.nii.gz",
+        "t1ce": "X_t1ce.nii.gz",
+        "seg": "X_seg.nii.gz",
+    }
+
+
+def test_newer_brats_names_are_known(tmp_path: Path) -> None:
+    for ending in ("t1n", "t1c", "t2f", "t2w", "seg"):
+        (tmp_path / f"BraTS-GLI-00000-000-{ending}.nii.gz").touch()
+    assert set(find_case(tmp_path)) == {"t1", "t1ce", "flair", "seg"}
+
+
+def test_incomplete_and_ambiguous_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a folder"):
+        find_case(tmp_path / "absent")
+    with pytest.raises(InputError, match="has no t1"):
+        find_case(tmp_path)
+    (tmp_path / "a_t1.nii.gz").touch()
+    with pytest.raises(InputError, match="has no seg"):
+        find_case(tmp_path)
+    (tmp_path / "b_t1.nii.gz").touch()
+    with pytest.raises(InputError, match="2 files for t1"):
+        find_case(tmp_path)
+
+
+@pytest.mark.parametrize("axes", ["LPS", "LAS"])
+def test_a_patient_is_the_same_in_every_orientation(case: Case, axes: str) -> None:
+    first, second = (load_patient(find_case(case(a))) for a in ("RAS", axes))
+    np.testing.assert_array_equal(first.masks.core, second.masks.core)
+    np.testing.assert_array_equal(first.t1.array, second.t1.array)
+    assert second.flair is not None
+
+
+def test_single_masks_give_the_same_as_labels(case: Case, tmp_path: Path) -> None:
+    folder = case()
+    labels = make_arrays()["seg"]
+    core = save(tmp_path / "core.nii.gz", np.isin(labels, (1, 4)).astype(np.float32))
+    edema = save(tmp_path / "edema.nii.gz", (labels == 2).astype(np.float32))
+    single = load_patient({"t1": folder / "t1.nii.gz", "core": core, "edema": edema})
+    both = load_patient(find_case(folder))
+    np.testing.assert_array_equal(single.masks.core, both.masks.core)
+    np.testing.assert_array_equal(single.masks.edema, both.masks.edema)
+
+
+def test_contradictory_files_are_refused(case: Case) -> None:
+    folder = case()
+    t1, seg = folder / "t1.nii.gz", folder / "seg.nii.gz"
+    for files, message in (
+        ({"seg": seg}, "no T1"),
+        ({"t1": t1}, "either as seg"),
+        ({"t1": t1, "seg": seg, "core": seg}, "either as seg"),
+        ({"t1": t1, "seg": seg, "edema": seg}, "needs core"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_patient(files)
+
+
+def test_images_without_a_brain_are_refused(case: Case) -> None:
+    arrays = make_arrays()
+    with pytest.raises(InputError, match="no positive voxel"):
+        load_patient(find_case(case(t1=np.zeros_like(arrays["t1"]))))
+    with pytest.raises(InputError, match="negative intensities"):
+        load_patient(find_case(case(t1=arrays["t1"] - 100)))
+    outside = np.zeros_like(arrays["seg"])
+    outside[0, 0, 0] = 4
+    with pytest.raises(InputError, match="outside the brain"):
+        load_patient(find_case(case(seg=outside)))

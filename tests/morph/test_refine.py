@@ -1,0 +1,110 @@
+"""The refinement finds a tumor again from its two masks, and thresholds are read off exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine import CORE_THRESHOLD_RANGE, Atlas, InputError, observe, simulate
+from morph.checks import at_least, at_most, check_size, worst
+from morph.evidence import Estimate, Evidence, best_threshold
+from morph.fallback import distance_density
+from morph.refine import RefinementSettings, best_start, refine
+from morph.segmentation import Masks
+from morph.volume import Volume
+
+TRUTH = Estimate(6.0, 3.2, (0.65, 0.45, 0.5))
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    return 2 * float((first & second).sum()) / float(first.sum() + second.sum())
+
+
+@pytest.fixture(scope="module")
+def truth(atlas: Atlas) -> np.ndarray:
+    return simulate([TRUTH.parameters()], atlas).density[0]
+
+
+@pytest.fixture(scope="module")
+def evidence(atlas: Atlas, truth: np.ndarray) -> Evidence:
+    return Evidence(*observe(truth, 0.6, 0.2), atlas)
+
+
+def test_the_true_tumor_explains_its_masks(evidence: Evidence) -> None:
+    fit = evidence.compare([TRUTH])[0]
+    assert fit.loss == pytest.approx(0, abs=1e-9)
+
+
+def test_the_best_threshold_is_the_best() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.random(400, dtype=np.float32)
+    mask = values + 0.2 * rng.standard_normal(400) > 0.66
+    threshold, score = best_threshold(values, mask, CORE_THRESHOLD_RANGE)
+    tried = [dice(values >= t, mask) for t in np.linspace(*CORE_THRESHOLD_RANGE, 36)]
+    assert score == pytest.approx(max(tried), abs=0.01)
+    assert dice(values >= threshold, mask) == pytest.approx(score, abs=1e-9)
+
+
+def test_an_empty_mask_is_never_matched() -> None:
+    values = np.linspace(0, 1, 50, dtype=np.float32)
+    assert best_threshold(values, np.zeros(50, dtype=bool), CORE_THRESHOLD_RANGE)[1] == 0
+
+
+@pytest.mark.parametrize("start", [Estimate(7.5, 2.9, (0.7, 0.5, 0.45)), Estimate(30.0, 12.0, (0.3, 0.8, 0.5)), None])
+def test_good_poor_and_missing_starts_end_near_the_truth(
+    evidence: Evidence, truth: np.ndarray, atlas: Atlas, start: Estimate | None
+) -> None:
+    fit = refine(evidence, evidence, start, RefinementSettings(evaluations=144, fine_evaluations=0))
+    found = simulate([fit.estimate.parameters()], atlas).density[0]
+    assert dice(found >= 0.1, truth >= 0.1) > 0.85
+    assert fit.loss < 0.12
+
+
+def test_a_usable_estimate_is_kept_as_the_start(evidence: Evidence) -> None:
+    assert best_start(evidence, TRUTH).estimate == TRUTH
+
+
+def test_no_evaluations_keep_the_estimate(evidence: Evidence) -> None:
+    fit = refine(evidence, evidence, TRUTH, RefinementSettings(evaluations=0))
+    assert fit.estimate == TRUTH
+
+
+def test_equal_seeds_find_equal_tumors(evidence: Evidence) -> None:
+    settings = RefinementSettings(evaluations=24, fine_evaluations=0, seed=4)
+    assert refine(evidence, evidence, None, settings) == refine(evidence, evidence, None, settings)
+
+
+def test_origins_are_moved_into_tissue(evidence: Evidence, atlas: Atlas) -> None:
+    assert evidence.in_tissue(np.array(TRUTH.origin)) == TRUTH.origin
+    moved = evidence.in_tissue(np.array([0.0, 0.0, 0.0]))
+    voxel = tuple(np.round(atlas.grid.to_voxel(moved)).astype(int))
+    assert atlas.tissue[voxel]
+
+
+@pytest.mark.parametrize("wrong", [{"evaluations": -1}, {"population": 2}, {"pull": -0.1}, {"pull": float("nan")}])
+def test_impossible_searches_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="refinement with"):
+        RefinementSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_checks_say_what_they_mean() -> None:
+    assert [at_least("n", v, 0.7, 0.4, "Dice").verdict for v in (0.8, 0.7, 0.5, 0.3, float("nan"))] == [
+        "pass", "pass", "warn", "fail", "fail",
+    ]  # fmt: skip
+    assert [at_most("n", v, 1, 2, "distance").verdict for v in (1, 1.5, 3)] == ["pass", "warn", "fail"]
+    assert at_least("n", 0.3, 0.7, 0.4, "Dice").message == "Dice is 0.3, below 0.4"
+    assert [check_size(v).verdict for v in (5, 50, 500)] == ["warn", "pass", "warn"]
+    assert worst([check_size(50), check_size(5)]) == "warn"
+    assert worst([]) == "pass"
+
+
+def test_the_fallback_decays_from_the_masks() -> None:
+    axis = np.abs(np.arange(41) - 20.0)
+    distance = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
+    t1 = Volume((distance < 18).astype(np.float32), np.eye(4))
+    density = distance_density(Masks(distance < 5, distance < 9), t1)
+    ray = density[20:, 20, 20]
+    assert np.all(np.diff(ray) <= 1e-6)
+    assert ray[4] > 0.675 > ray[5] > 0.275 > ray[10] > 0
+    assert density[t1.array == 0].max() == 0
+    assert density.max() <= 1

@@ -1,0 +1,111 @@
+"""The registration keeps places: points and images travel together, both ways, in every orientation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from morph.ants import AntsRegistration, AntsWarp
+from morph.registration import grow_mask, measure_agreement
+from morph.volume import Volume
+
+SCALE, SHIFT = 0.9, np.array([6.0, -4.0, 3.0])
+SIZE, SPACING = 40, 4.0
+
+
+def lumpy_brain(affine: np.ndarray, lengths: float = 1.0, shift: np.ndarray | float = 0.0) -> Volume:
+    """A brain of smooth lumps at fixed world places, its lengths multiplied and its center shifted [mm]."""
+    voxels = np.stack(np.meshgrid(*[np.arange(SIZE)] * 3, indexing="ij"), axis=-1)
+    place = ((voxels @ affine[:3, :3].T + affine[:3, 3]) - shift) / lengths
+    brain = np.sum((place / [60.0, 70.0, 55.0]) ** 2, axis=-1) <= 1
+    lumps = sum(
+        height * np.exp(-np.sum((place - center) ** 2, axis=-1) / (2 * width**2))
+        for height, width, center in (
+            (90, 14, (25, 20, 10)), (-50, 12, (-20, 30, -5)), (70, 10, (-25, -30, 15)), (60, 12, (15, -35, -20)),
+        )
+    )  # fmt: skip
+    return Volume((brain * (100 + lumps)).astype(np.float32), affine)
+
+
+def centered(turn: np.ndarray | None = None) -> np.ndarray:
+    """An affine whose grid is centered on the world's zero."""
+    affine = np.eye(4)
+    affine[:3, :3] = SPACING * (np.eye(3) if turn is None else turn)
+    affine[:3, 3] = -affine[:3, :3] @ np.full(3, (SIZE - 1) / 2)
+    return affine
+
+
+@pytest.fixture(scope="module")
+def atlas() -> Volume:
+    return lumpy_brain(centered())
+
+
+@pytest.fixture(scope="module")
+def patient() -> Volume:
+    return lumpy_brain(centered(), SCALE, SHIFT)
+
+
+@pytest.fixture(scope="module")
+def warp(patient: Volume, atlas: Volume) -> AntsWarp:
+    return AntsRegistration(spacing=4.0, iterations=(20, 5)).register(patient, atlas, np.zeros((SIZE,) * 3, bool))
+
+
+POINTS = np.array([[20.0, 15, 5], [-20, 25, 0], [0, -25, 10]])
+
+
+def test_points_go_where_the_brain_goes(warp: AntsWarp) -> None:
+    expected = POINTS * SCALE + SHIFT
+    assert np.linalg.norm(warp.points_to_patient(POINTS) - expected, axis=1).max() < 2.0
+    assert np.linalg.norm(warp.points_to_atlas(expected) - POINTS, axis=1).max() < 2.0
+
+
+def test_points_return_from_a_round_trip(warp: AntsWarp) -> None:
+    assert np.abs(warp.points_to_atlas(warp.points_to_patient(POINTS)) - POINTS).max() < 0.5
+
+
+def test_the_affine_part_scales_lengths(warp: AntsWarp) -> None:
+    assert warp.affine_scale == pytest.approx(SCALE, rel=0.03)
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "nearest"])
+def test_images_travel_with_the_points(warp: AntsWarp, atlas: Volume, patient: Volume, interpolation: str) -> None:
+    ball = atlas.with_array(
+        np.linalg.norm(atlas.to_world(np.indices(atlas.array.shape).T).T.T - POINTS[0], axis=-1).T < 15
+    )
+    for moved, like, expected in (
+        (warp.to_patient(ball, patient, interpolation), patient, warp.points_to_patient(POINTS[:1])[0]),  # type: ignore[arg-type]
+        (warp.to_atlas(ball, atlas, interpolation), atlas, warp.points_to_atlas(POINTS[:1])[0]),  # type: ignore[arg-type]
+    ):
+        center = like.to_world(ndimage.center_of_mass(moved.array))
+        assert np.linalg.norm(center - expected) < 2.0
+
+
+def test_the_agreement_is_measured(warp: AntsWarp, atlas: Volume, patient: Volume) -> None:
+    agreement = measure_agreement(warp, patient, atlas, np.zeros((SIZE,) * 3, bool))
+    assert agreement.brain_dice > 0.93
+    assert agreement.correlation > 0.7
+
+
+def test_oblique_images_agree_with_straight_ones(atlas: Volume) -> None:
+    angle = 0.35
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    oblique = lumpy_brain(centered(turn), SCALE, SHIFT)
+    found = AntsRegistration(spacing=4.0, iterations=(20, 5)).register(oblique, atlas, np.zeros((SIZE,) * 3, bool))
+    assert np.linalg.norm(found.points_to_patient(POINTS) - (POINTS * SCALE + SHIFT), axis=1).max() < 2.0
+
+
+def test_masked_voxels_do_not_pull(patient: Volume, atlas: Volume) -> None:
+    spoiled = patient.array.copy()
+    hole = np.linalg.norm(np.indices(spoiled.shape).T - np.array([25.0, 23, 21]), axis=-1).T < 4
+    spoiled[hole] = 400
+    settings = AntsRegistration(spacing=4.0, iterations=(20, 5))
+    found = settings.register(patient.with_array(spoiled), atlas, grow_mask(hole, patient.spacing, 4.0))
+    assert np.linalg.norm(found.points_to_patient(POINTS) - (POINTS * SCALE + SHIFT), axis=1).max() < 3.0
+
+
+def test_masks_grow_by_millimeters() -> None:
+    mask = np.zeros((9, 9, 9), dtype=bool)
+    mask[4, 4, 4] = True
+    grown = grow_mask(mask, np.array([1.0, 2.0, 4.0]), 2.0)
+    assert grown.sum() == 1 + 2 * 2 + 2 * 1  # itself, two voxels each way along x, one along y, none along z
