@@ -9,8 +9,9 @@ With 64 filters, 5 outputs and one input channel these are the paper's 1,792,837
 Global pooling forgets where things are, so the *anchored* form adds what the paper's network must guess:
   - a context of the atlas (coordinates, white and gray matter) enters the first layer; it is the same for every
     image, so its convolution is computed once a batch;
-  - sizes, centers and spreads of both masks, computed directly from the image, join the pooled features;
-  - the origin is predicted as an offset from the center of the visible tumor.
+  - sizes, surfaces, centers and spreads of both masks, computed directly from the image, and the places where the
+    features of the second block are strongest join the pooled features;
+  - the origin is predicted as an offset from the center of the core.
 
 Source: Ezhov et al., Learn-Morph-Infer (2023), section 2.3 and the authors' code; the anchored form is ours.
 """
@@ -22,11 +23,15 @@ from torch import Tensor, nn
 
 BLOCKS = 4
 KERNEL = 3
+MIDDLE = 1
+"""The block whose features, 14 mm apart at 3.6 mm, still say where things are."""
 CONVOLUTIONS_PER_BLOCK = 4
 COORDINATES = 3
 """The first channels of a context: where each voxel is, in the encoded units of the origin's targets."""
-MOMENTS = 2 * (1 + 2 * COORDINATES)
-"""Log volume, center and spread of the core and of the edema mask."""
+MOMENTS = 2 * (2 + 2 * COORDINATES)
+"""Log volume, log surface, center and spread of the core and of the edema mask."""
+CORE_CENTER = slice(2, 2 + COORDINATES)
+"""Where the moments hold the center of the core: 13 mm (median) from the origin, the edema's is at 17 mm."""
 CORE_LEVEL, EDEMA_LEVEL = 0.5, 0.1
 """Image values that separate 0, 0.333 and 0.999 (engine.imaging)."""
 
@@ -88,33 +93,37 @@ class InverseNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Encoded predictions (B, outputs) of images (B, 1, x, y, z)."""
-        features = self.trunk(image)  # (B, filters, x/16, y/16, z/16)
+        features, middle = self.trunk(image)  # (B, filters, x/16, y/16, z/16), (B, filters, x/4, y/4, z/4)
         average = features.mean(dim=(2, 3, 4))  # (B, filters)
         if self.context is None:
             return self.head(average)
-        moments = image_moments(image, self.context[:COORDINATES])  # (B, 14)
+        moments = image_moments(image, self.context[:COORDINATES])  # (B, 16)
         peak = features.amax(dim=(2, 3, 4))  # (B, filters)
-        outputs = self.head(torch.cat([average, peak, moments], dim=1)).float()
+        places = feature_places(middle, self.context[:COORDINATES])  # (B, filters, 3)
+        offsets = places - moments[:, None, CORE_CENTER]
+        outputs = self.head(torch.cat([average, peak, offsets.flatten(1), moments], dim=1)).float()
         return self.anchor(outputs, moments)
 
-    def trunk(self, image: Tensor) -> Tensor:
-        """The convolutional features of an image, before pooling."""
+    def trunk(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The convolutional features of an image, after the last and after the second block."""
         features = self.stem(image)  # (B, filters, x/2, y/2, z/2)
         if self.context is not None:
             features = features + self.context_stem(self.context[None])
         features = torch.relu(features)
         for number, block in enumerate(self.blocks):
             features = in_trusted_precision(block, features)
+            if number == MIDDLE:
+                middle = features
             if number < BLOCKS - 1:
                 features = torch.max_pool3d(features, kernel_size=2)
-        return features
+        return features, middle
 
     def anchor(self, outputs: Tensor, moments: Tensor) -> Tensor:
-        """Add the center of the visible tumor to the origin's outputs."""
+        """Add the center of the core to the origin's outputs."""
         if not self.origin_outputs:
             return outputs
         shift = torch.zeros_like(outputs)
-        shift[:, list(self.origin_outputs)] = moments[:, MOMENTS // 2 + 1 : MOMENTS // 2 + 1 + COORDINATES]
+        shift[:, list(self.origin_outputs)] = moments[:, CORE_CENTER]
         return outputs + shift
 
 
@@ -130,40 +139,58 @@ def in_trusted_precision(block: nn.Module, features: Tensor) -> Tensor:
         return block(features.float())
 
 
+def feature_places(features: Tensor, coordinates: Tensor) -> Tensor:
+    """Where each feature is strongest: the mean place under a softmax over all voxels, (B, filters, 3) float32.
+
+    Unlike a mean of features, this keeps positions, and finer than the voxels.
+
+    Args:
+        features: (B, filters, x, y, z).
+        coordinates: (3, X, Y, Z), encoded, averaged here onto the features' voxels.
+    """
+    x, y, z = features.shape[2:]
+    places = torch.nn.functional.adaptive_avg_pool3d(coordinates, (x, y, z)).flatten(1)  # (3, voxels)
+    weights = features.float().flatten(2).softmax(dim=2)  # (B, filters, voxels)
+    with torch.autocast(features.device.type, enabled=False):
+        return weights @ places.T
+
+
 def image_moments(image: Tensor, coordinates: Tensor) -> Tensor:
-    """Log volume, center and spread of the core, then of the edema mask.
+    """Log volume, log surface, center and spread of the core, then of the edema mask.
 
     Args:
         image: (B, 1, x, y, z), values 0, 0.333 and 0.999.
         coordinates: (3, x, y, z), encoded.
 
     Returns:
-        (B, 14) float32, all of order one: log10 of the voxel count, center and standard deviation along x, y, z.
-        An empty mask counts as one voxel at 0.
+        (B, 16) float32, all of order one: log10 of the numbers of voxels and of their outer faces, center and
+        standard deviation along x, y, z. An empty mask counts as one voxel at 0.
     """
     with torch.autocast(image.device.type, enabled=False):
-        flat = image.float().flatten(1)  # (B, voxels)
         places = coordinates.float().flatten(1)  # (3, voxels)
         basis = torch.cat([torch.ones_like(places[:1]), places, places.square()]).T  # (voxels, 7)
         parts = []
         for level in (CORE_LEVEL, EDEMA_LEVEL):
-            sums = (flat > level).float() @ basis  # (B, 7)
+            mask = (image[:, 0] > level).float()  # (B, x, y, z)
+            faces = torch.stack([mask.diff(dim=axis).abs().sum(dim=(1, 2, 3)) for axis in (1, 2, 3)])  # (3, B)
+            sums = mask.flatten(1) @ basis  # (B, 7)
             count = sums[:, :1].clamp(min=1.0)
+            surface = faces.sum(dim=0)[:, None].clamp(min=1.0)
             center = sums[:, 1:4] / count
             spread = (sums[:, 4:7] / count - center.square()).clamp(min=0.0).sqrt()
-            parts += [count.log10() - 2.0, center, 4.0 * spread]
+            parts += [count.log10() - 2.0, surface.log10() - 2.0, center, 4.0 * spread]
         return torch.cat(parts, dim=1)
 
 
 def head_with_moments(filters: int, outputs: int) -> nn.Sequential:
     """Two hidden layers over average, peak and moments.
 
-    It starts with the answer 0: the center of the visible tumor, and the middle of every bound.
+    It starts with the answer 0: the center of the core, and the middle of every bound.
     """
     hidden = 4 * filters
     last = nn.Linear(hidden, outputs)
     head = nn.Sequential(
-        nn.Linear(2 * filters + MOMENTS, hidden), nn.ReLU(),
+        nn.Linear((2 + COORDINATES) * filters + MOMENTS, hidden), nn.ReLU(),
         nn.Linear(hidden, hidden), nn.ReLU(),
         last,
     )  # fmt: skip

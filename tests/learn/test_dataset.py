@@ -1,0 +1,110 @@
+"""Images and targets: what a scanner would show, the same in any order, new thresholds every epoch."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, InputError, Store, observe, render_image
+from learn.crop import Crop
+from learn.datamodule import EpochSampler, TumorDataModule, split_rows
+from learn.dataset import TumorDataset
+from learn.targets import Targets
+
+
+@pytest.fixture
+def crop(store: Store) -> Crop:
+    return Crop.around(store.load_atlas())
+
+
+def make_dataset(store: Store, targets: Targets, crop: Crop, **options: bool | int) -> TumorDataset:
+    return TumorDataset(store, np.arange(len(store)), targets, store.load_atlas().tissue, crop, **options)
+
+
+def test_the_crop_holds_all_tissue_between_even_corners(store: Store, crop: Crop) -> None:
+    tissue = store.load_atlas().tissue
+    assert crop.apply(tissue).sum() == tissue.sum()
+    assert all(corner % 2 == 0 for corner in (*crop.start, *crop.stop))
+
+
+def test_an_empty_crop_is_refused() -> None:
+    with pytest.raises(InputError, match="no voxels"):
+        Crop((0, 4, 0), (2, 4, 2))
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_image_and_target_are_those_of_the_row(store: Store, joint: Targets, crop: Crop, in_memory: bool) -> None:
+    data = make_dataset(store, joint, crop, in_memory=in_memory)
+    image, target = data[5]
+    core, edema = observe(store.density(5), *data.thresholds(5))
+    expected = crop.apply(render_image(core, edema, store.load_atlas().tissue))
+    np.testing.assert_array_equal(image.numpy(), expected[None])
+    assert image.dtype == torch.float32
+    assert joint.decode(target.numpy()[None])["mu1"][0] == pytest.approx(store.parameters["mu1"][5], rel=1e-5)
+
+
+def test_training_thresholds_change_with_the_epoch_only(store: Store, joint: Targets, crop: Crop) -> None:
+    data = make_dataset(store, joint, crop)
+    first = [data.thresholds(i) for i in range(4)]
+    data.set_epoch(1)
+    second = [data.thresholds(i) for i in reversed(range(4))]
+    assert not set(first) & set(second)
+    data.set_epoch(0)
+    assert [data.thresholds(i) for i in range(4)] == first
+
+
+def test_fixed_thresholds_ignore_epoch_and_seed(store: Store, joint: Targets, crop: Crop) -> None:
+    one, other = (make_dataset(store, joint, crop, fixed_thresholds=True, seed=seed) for seed in (0, 1))
+    other.set_epoch(7)
+    assert one.thresholds(3) == other.thresholds(3)
+
+
+def test_thresholds_stay_in_their_ranges(store: Store, joint: Targets, crop: Crop) -> None:
+    data = make_dataset(store, joint, crop)
+    for index in range(len(data)):
+        core, edema = data.thresholds(index)
+        assert CORE_THRESHOLD_RANGE[0] <= core <= CORE_THRESHOLD_RANGE[1]
+        assert EDEMA_THRESHOLD_RANGE[0] <= edema <= EDEMA_THRESHOLD_RANGE[1]
+
+
+def test_the_sampler_tells_its_dataset_the_epoch(store: Store, joint: Targets, crop: Crop) -> None:
+    data = make_dataset(store, joint, crop)
+    sampler = EpochSampler(data, num_replicas=1, rank=0, shuffle=True, seed=0)
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        assert data.epoch == epoch
+        orders.append(list(sampler))
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_splits_are_disjoint_and_cover_the_store(store: Store) -> None:
+    rows = [split_rows(store, split) for split in ("train", "val", "test")]
+    assert sorted(np.concatenate(rows)) == list(split_rows(store, "all")) == list(range(len(store)))
+
+
+@pytest.mark.parametrize("cache_gb", [0.0, 1.0])
+def test_the_cache_has_a_limit(store: Store, joint: Targets, crop: Crop, cache_gb: float) -> None:
+    data = TumorDataModule(store, joint, crop, cache_gb=cache_gb)
+    data.setup("fit")
+    assert (data.datasets["train"].densities is not None) == (cache_gb > 0)
+
+
+def test_an_incomplete_store_is_refused(joint: Targets, crop: Crop) -> None:
+    unfinished = SimpleNamespace(complete=np.array([True, False]), split=np.array(["train", "val"]))
+    with pytest.raises(InputError, match="1 of 2 samples"):
+        TumorDataModule(unfinished, joint, crop)  # type: ignore[arg-type]
+
+
+def test_a_store_without_validation_samples_is_refused(joint: Targets, crop: Crop) -> None:
+    tiny = SimpleNamespace(complete=np.array([True]), split=np.array(["train"]))
+    with pytest.raises(InputError, match="no val samples"):
+        TumorDataModule(tiny, joint, crop)  # type: ignore[arg-type]
+
+
+def test_an_unknown_split_is_refused(store: Store) -> None:
+    with pytest.raises(InputError, match="split=exam"):
+        split_rows(store, "exam")

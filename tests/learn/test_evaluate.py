@@ -1,0 +1,114 @@
+"""Evaluation: a perfect answer scores perfectly, a wrong one is counted, other physics is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine import InputError, Store
+from engine.command import compose
+from learn.evaluate import evaluate, main, predicted_tumors
+from learn.weights import load_weights
+
+JOINT = ("mu1", "mu2", "origin_x", "origin_y", "origin_z")
+PROMISED = {
+    "count", "dice_0.01_mean", "dice_0.1_mean", "dice_0.8_mean", "dice_0.01_median", "dice_0.1_median",
+    "dice_0.8_median", "mae_white_matter", "mae_gray_matter", "mae_csf", "mae_symmetric",
+    "mu1_relative_error_median", "mu2_relative_error_median", "origin_error_mm_median",
+}  # fmt: skip
+
+
+class Oracle:
+    """Answers with the truth of the rows that it is asked about, in order."""
+
+    def __init__(self, store: Store, rows: np.ndarray) -> None:
+        self.columns = {name: store.parameters[name][rows] for name in ("mu1", "mu2", "origin")}
+
+    def predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return self.columns
+
+
+def test_the_truth_scores_perfectly(store: Store) -> None:
+    rows = np.arange(6)
+    summary = evaluate(Oracle(store, rows), store, rows).summary()  # type: ignore[arg-type]
+    assert summary["count"] == 6
+    assert summary["origins_moved_into_tissue"] == 0
+    assert summary["mu1_relative_error_median"] == summary["origin_error_mm_median"] == 0
+    assert min(summary[f"dice_{t}_mean"] for t in (0.01, 0.1, 0.8)) > 0.99  # the store keeps float16
+    assert summary["mae_symmetric"] < 1e-3
+
+
+def test_the_command_writes_what_other_tools_rely_on(
+    store_path: Path, save_network: Callable[..., Path], tmp_path: Path
+) -> None:
+    weights = save_network(tmp_path / "net", JOINT)
+    arguments = [f"data={store_path}", f"weights={weights}", "split=all", "count=5"]
+    main(compose("evaluate", [*arguments, f"out={tmp_path / 'out'}", f"publish={tmp_path / 'published'}"]))
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert set(metrics) >= PROMISED
+    assert metrics["count"] == 5
+    assert "mu1_relative_error" in (tmp_path / "out" / "table.md").read_text()
+    assert len((tmp_path / "out" / "samples.csv").read_text().splitlines()) == 6
+    published = load_weights(tmp_path / "published.safetensors").metadata
+    assert published["name"] == "published"
+    assert published["accuracy"]["count"] == 5
+
+
+def test_origins_outside_tissue_are_moved_and_counted(store: Store) -> None:
+    predicted = {"mu1": np.array([10.0, 10.0]), "mu2": np.array([4.0, 4.0])}
+    inside = store.parameters["origin"][0]
+    tumors, moved = predicted_tumors(predicted | {"origin": np.array([inside, [1.2, -0.1, 0.5]])}, store.load_atlas())
+    assert moved == 1
+    assert tumors[0].origin == pytest.approx(tuple(inside))
+    assert all(0 <= place <= 1 for place in tumors[1].origin)
+
+
+def test_direct_predictions_are_simulated_too(store: Store) -> None:
+    predicted = {name: store.parameters[name][:1] for name in ("diffusivity", "proliferation", "duration", "origin")}
+    tumors, _ = predicted_tumors(predicted, store.load_atlas())
+    assert tumors == [store.row_parameters(0)]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"), [(("origin",), "neither mu1, mu2"), (("mu1", "mu2"), "do not predict the origin")]
+)
+def test_half_a_tumor_is_refused(store: Store, names: tuple[str, ...], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        predicted_tumors({name: store.parameters[name][:1] for name in names}, store.load_atlas())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": "mass_effect"}, "model mass_effect"),
+        ({"scheme": "gliomasolver"}, "scheme gliomasolver"),
+        ({"atlas": {"name": "sri24", "content_hash": "0" * 64}}, "atlas 000000000000"),
+        ({"grid": {"shape": [64, 64, 64], "spacing": 3.6, "corner": [0, 0, 0]}}, r"grid \[64, 64, 64\]"),
+    ],
+)
+def test_weights_of_other_physics_are_refused(
+    store_path: Path,
+    save_network: Callable[..., Path],
+    tmp_path: Path,
+    change: dict[str, object],
+    words: str,
+) -> None:
+    weights = save_network(tmp_path / "net", JOINT, **change)
+    with pytest.raises(InputError, match=words):
+        main(compose("evaluate", [f"data={store_path}", f"weights={weights}", f"out={tmp_path / 'out'}"]))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused(
+    store_path: Path, save_network: Callable[..., Path], tmp_path: Path
+) -> None:
+    weights = save_network(tmp_path / "net", JOINT)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        main(compose("evaluate", [
+            f"data={store_path}", f"weights={weights}", "split=all", "count=1", f"out={tmp_path / 'file' / 'out'}",
+        ]))  # fmt: skip

@@ -1,0 +1,78 @@
+"""Targets: encoding is invertible, and nothing ambiguous can be built."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine import InputError
+from learn.targets import QUANTITIES, Quantity, Targets
+
+JOINT = ["mu1", "mu2", "origin_x", "origin_y", "origin_z"]
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES.values(), ids=QUANTITIES)
+def test_bounds_encode_to_minus_one_and_one(quantity: Quantity) -> None:
+    np.testing.assert_allclose(quantity.encode(quantity.bounds), [-1, 1], atol=1e-12)
+
+
+@given(name=st.sampled_from(sorted(QUANTITIES)), value=st.floats(1e-4, 1e4))
+def test_decode_inverts_encode_also_outside_the_bounds(name: str, value: float) -> None:
+    quantity = QUANTITIES[name]
+    assert quantity.decode(quantity.encode(value)) == pytest.approx(value, rel=1e-9, abs=1e-9)
+
+
+@given(encoded=st.lists(st.floats(-2, 2), min_size=5, max_size=5))
+def test_encode_inverts_decode_for_the_joint_set(encoded: list[float]) -> None:
+    joint = Targets.named(JOINT)
+    columns = joint.decode(np.array([encoded]))
+    assert set(columns) == {"mu1", "mu2", "origin"}
+    assert columns["origin"].shape == (1, 3)
+    np.testing.assert_allclose(joint.encode(columns), [encoded], atol=1e-5)
+
+
+def test_a_log_scale_costs_equal_ratios_alike() -> None:
+    mu1 = QUANTITIES["mu1"]
+    assert mu1.encode(8.0) - mu1.encode(4.0) == pytest.approx(mu1.encode(40.0) - mu1.encode(20.0))
+
+
+def test_outputs_keep_the_given_order() -> None:
+    targets = Targets.named(["origin_x", "origin_y", "origin_z", "mu2"])
+    assert targets.origin_outputs == (0, 1, 2)
+    assert Targets.named(["mu2"]).origin_outputs == ()
+    encoded = targets.encode({"origin": np.array([[0.1, 0.9, 0.75]]), "mu2": np.array([18.0])})
+    np.testing.assert_allclose(encoded, [[-1, 1, 1, 1]], atol=1e-6)
+
+
+def test_metadata_round_trip() -> None:
+    targets = Targets.named(JOINT)
+    assert Targets.from_metadata(targets.metadata()).quantities == targets.quantities
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["mu3"], "unknown targets"),
+        ([], "at least one"),
+        (["mu1", "mu1"], "only once"),
+        (["mu1", "origin_x"], "all three axes"),
+    ],
+)
+def test_ambiguous_sets_are_refused(names: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Targets.named(names)
+
+
+def test_missing_columns_are_named() -> None:
+    with pytest.raises(InputError, match="no mu2"):
+        Targets.named(["mu1", "mu2"]).encode({"mu1": np.ones(3)})
+
+
+@pytest.mark.parametrize(
+    ("bounds", "scale"), [((1, 1), "linear"), ((0, 1), "log"), ((1, np.inf), "log"), ((0, 1), "cubic")]
+)
+def test_scalings_without_inverse_are_refused(bounds: tuple[float, float], scale: str) -> None:
+    with pytest.raises(InputError):
+        Quantity("mu1", bounds, scale)
