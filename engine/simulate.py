@@ -51,7 +51,7 @@ def simulate(
     Args:
         batch: parameter sets; their class chooses the model.
         atlas: the brain.
-        backend: `auto`, `cpu`, or a backend.
+        backend: `auto`, `cpu`, `cuda`, or a backend.
         scheme: `converged`, or `gliomasolver` for comparisons with published data.
         initial: density at time 0, (batch, x, y, z) in [0, 1]; replaces the seed. Values outside tissue are
             dropped.

@@ -1,9 +1,11 @@
-"""Where simulations run: the protocol, and the choice by name."""
+"""Where simulations run: the protocol, what every kernel is told, and the choice by name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from math import exp
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +15,9 @@ from engine.domain import Domain
 from engine.errors import InputError
 from engine.fisher_kolmogorov import Schedule
 
-BACKENDS = ("auto", "cpu")
+BACKENDS = ("auto", "cpu", "cuda")
+NEVER = np.iinfo(np.int64).max
+"""The `stop_count` of a kernel that is not to stop early."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,36 @@ class Backend(Protocol):
         ...
 
 
+def coefficients(times: Schedule, exact: bool, stop_density: float) -> NDArray[np.float32]:
+    """The numbers of a schedule that a kernel needs, float32 (4,).
+
+    Returns:
+        k; q, exp(-rho dt) if `exact` and rho dt otherwise; exp(-rho dt / 2); and the density that a voxel of
+        `stop_density` has when the kernel looks: between two exact steps it is half a reaction ahead.
+    """
+    half = exp(-times.growth / 2)
+    seen = stop_density / (stop_density + (1 - stop_density) * half) if exact else stop_density
+    return np.array([times.diffusion, times.decay if exact else times.growth, half, seen], dtype=np.float32)
+
+
 def choose_backend(name: str) -> Backend:
-    """The backend called `name`; `auto` is the fastest one present.
+    """The backend called `name`; `auto` is CUDA where a GPU and CuPy are present, otherwise the CPU.
 
     Raises:
-        InputError: the name is unknown.
+        InputError: the name is unknown, or what it needs is missing.
     """
     if name not in BACKENDS:
-        raise InputError(f"backend {name!r} is unknown: use {' or '.join(BACKENDS)}")
-    from engine.backends.cpu import CpuBackend
+        raise InputError(f"backend {name!r} is unknown: use {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}")
+    from engine.backends import cpu, cuda
 
-    return CpuBackend()
+    if name == "cuda" or (name == "auto" and cuda.is_present()):
+        return _cuda_backend()
+    return cpu.CpuBackend()
+
+
+@lru_cache(maxsize=1)
+def _cuda_backend() -> Backend:
+    """Made once a process: it keeps its compiled kernel and the last brain on the device."""
+    from engine.backends.cuda import CudaBackend
+
+    return CudaBackend()

@@ -9,15 +9,10 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from math import exp
 
-import numpy as np
-
-from engine.backends import Job, Outcome
+from engine.backends import NEVER, Job, Outcome, coefficients
 from engine.domain import Domain
 from engine.kernels import fisher_kolmogorov as kernels
-
-_UNBOUNDED = np.iinfo(np.int64).max
 
 
 def available_cores() -> int:
@@ -50,14 +45,10 @@ class CpuBackend:
 
 
 def _run_one(domain: Domain, job: Job, scheme: str, stop_voxels: int | None, stop_density: float) -> Outcome:
-    times = job.schedule
     exact = scheme == "converged"
-    half = exp(-times.growth / 2)
-    seen = stop_density / (stop_density + (1 - stop_density) * half) if exact else stop_density
+    k, q, q_half, seen = coefficients(job.schedule, exact, stop_density)
     steps, updates, stopped = kernels.evolve(
-        job.initial, domain.faces, domain.starts, domain.fill, domain.links, domain.link_offsets,
-        *domain.strides, exact, times.steps, np.float32(times.diffusion),
-        np.float32(times.decay if exact else times.growth), np.float32(half),
-        _UNBOUNDED if stop_voxels is None else stop_voxels, np.float32(seen),
+        job.initial, domain.faces, domain.starts, domain.fill, domain.links, domain.link_offsets, *domain.strides,
+        exact, job.schedule.steps, k, q, q_half, NEVER if stop_voxels is None else stop_voxels, seen,
     )  # fmt: skip
     return Outcome(job.initial, int(steps), int(updates), bool(stopped))
