@@ -18,6 +18,8 @@ Source: Ezhov et al., Learn-Morph-Infer (2023), section 2.3 and the authors' cod
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -37,19 +39,24 @@ CORE_LEVEL, EDEMA_LEVEL = 0.5, 0.1
 
 
 class Block(nn.Module):
-    """Four convolutions k3 with ReLU and a skip over all of them; `still` starts it as the identity."""
+    """Four convolutions k3 with ReLU and a skip over all of them; `still` starts it as the skip alone.
 
-    def __init__(self, filters: int, still: bool) -> None:
+    Where the number of channels changes, the skip is a convolution k1.
+    """
+
+    def __init__(self, before: int, filters: int, still: bool) -> None:
         super().__init__()
-        convolutions = [nn.Conv3d(filters, filters, KERNEL, padding=1) for _ in range(CONVOLUTIONS_PER_BLOCK)]
+        channels = [before] + [filters] * (CONVOLUTIONS_PER_BLOCK - 1)
+        convolutions = [nn.Conv3d(entering, filters, KERNEL, padding=1) for entering in channels]
         self.convolutions = nn.ModuleList(convolutions)
-        self.convolutions.apply(initialize)
+        self.skip = nn.Identity() if before == filters else nn.Conv3d(before, filters, 1, bias=False)
+        self.apply(initialize)
         if still:
             nn.init.zeros_(convolutions[-1].weight)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (B, filters, x, y, z) to features of the same shape."""
-        skipped = features
+        """Features (B, before, x, y, z) to features (B, filters, x, y, z)."""
+        skipped = self.skip(features)
         for convolution in self.convolutions:
             features = torch.relu(convolution(features))
         return features + skipped
@@ -59,7 +66,8 @@ class InverseNetwork(nn.Module):
     """Predicts encoded tumor parameters from an image.
 
     Args:
-        filters: channels of every convolution, >= 1.
+        filters: channels of every convolution, or of each block's in turn, >= 1. Early blocks work on many
+            voxels and late ones on few, so growing numbers buy more for the same time.
         outputs: number of predicted quantities, >= 1.
         context: atlas channels (channels, x, y, z), float32, coordinates first; None builds the paper's network.
             Images must then have exactly the context's size.
@@ -71,25 +79,29 @@ class InverseNetwork(nn.Module):
 
     def __init__(
         self,
-        filters: int = 64,
+        filters: int | Sequence[int] = 64,
         outputs: int = 5,
         context: Tensor | None = None,
         origin_outputs: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
-        self.filters, self.outputs, self.origin_outputs = filters, outputs, tuple(origin_outputs)
+        self.filters = (filters,) * BLOCKS if isinstance(filters, int) else tuple(filters)
+        self.outputs, self.origin_outputs = outputs, tuple(origin_outputs)
+        first, last = self.filters[0], self.filters[-1]
         self.anchored = context is not None
-        self.stem = nn.Conv3d(1, filters, kernel_size=7, stride=2, padding=3)
-        self.blocks = nn.ModuleList(Block(filters, still=self.anchored) for _ in range(BLOCKS))
+        self.stem = nn.Conv3d(1, first, kernel_size=7, stride=2, padding=3)
+        pairs = zip((first, *self.filters[:-1]), self.filters, strict=True)
+        self.blocks = nn.ModuleList(Block(before, after, still=self.anchored) for before, after in pairs)
         self.register_buffer("context", context)
         self.stem.apply(initialize)
         if context is None:
-            self.head = nn.Linear(filters, outputs)
+            self.head = nn.Linear(last, outputs)
             self.head.apply(initialize)
         else:
-            self.context_stem = nn.Conv3d(len(context), filters, kernel_size=7, stride=2, padding=3, bias=False)
+            self.context_stem = nn.Conv3d(len(context), first, kernel_size=7, stride=2, padding=3, bias=False)
             self.context_stem.apply(initialize)
-            self.head = head_with_moments(filters, outputs)
+            pooled = 2 * last + COORDINATES * self.filters[MIDDLE] + MOMENTS
+            self.head = head_with_moments(pooled, 4 * last, outputs)
 
     def forward(self, image: Tensor) -> Tensor:
         """Encoded predictions (B, outputs) of images (B, 1, x, y, z)."""
@@ -182,15 +194,14 @@ def image_moments(image: Tensor, coordinates: Tensor) -> Tensor:
         return torch.cat(parts, dim=1)
 
 
-def head_with_moments(filters: int, outputs: int) -> nn.Sequential:
-    """Two hidden layers over average, peak and moments.
+def head_with_moments(pooled: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Two hidden layers over average, peak, places and moments.
 
     It starts with the answer 0: the center of the core, and the middle of every bound.
     """
-    hidden = 4 * filters
     last = nn.Linear(hidden, outputs)
     head = nn.Sequential(
-        nn.Linear((2 + COORDINATES) * filters + MOMENTS, hidden), nn.ReLU(),
+        nn.Linear(pooled, hidden), nn.ReLU(),
         nn.Linear(hidden, hidden), nn.ReLU(),
         last,
     )  # fmt: skip

@@ -13,6 +13,7 @@ import json
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from learn.callbacks import EpochReport, ExportBest
 from learn.crop import Crop, atlas_context
 from learn.datamodule import TumorDataModule
 from learn.module import InverseModule, Optimization
-from learn.network import InverseNetwork
+from learn.network import BLOCKS, InverseNetwork
 from learn.targets import AXES, QUANTITIES, Targets
 from learn.weights import SUFFIX
 
@@ -71,18 +72,21 @@ def main(cfg: DictConfig) -> None:
     print(f"trained {trainer.current_epoch} epochs; the best network is {out / name}{SUFFIX}")
 
 
-def build_network(filters: int, anchored: bool, targets: Targets, atlas: Atlas, crop: Crop) -> InverseNetwork:
+def build_network(
+    filters: int | Sequence[int], anchored: bool, targets: Targets, atlas: Atlas, crop: Crop
+) -> InverseNetwork:
     """The paper's network, or the anchored one with its context of the atlas."""
-    if filters < 1:
-        raise InputError(f"network.filters={filters}: a network needs at least one filter")
+    widths = [filters] * BLOCKS if isinstance(filters, int) else list(filters)
+    if len(widths) != BLOCKS or min(widths) < 1:
+        raise InputError(f"network.filters={filters}: give one positive number, or one for each of {BLOCKS} blocks")
     if not anchored:
-        return InverseNetwork(filters, len(targets))
+        return InverseNetwork(widths, len(targets))
     shape = atlas.grid.shape
     voxels = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1)
     places = atlas.grid.from_voxel(voxels)  # (x, y, z, 3)
     coordinates = np.stack([QUANTITIES[f"origin_{axis}"].encode(places[..., i]) for i, axis in enumerate(AXES)])
     context = torch.from_numpy(atlas_context(atlas, crop, coordinates))
-    return InverseNetwork(filters, len(targets), context, targets.origin_outputs)
+    return InverseNetwork(widths, len(targets), context, targets.origin_outputs)
 
 
 def build_trainer(cfg: DictConfig, out: Path, optimization: Optimization, export: ExportBest) -> pl.Trainer:
