@@ -52,7 +52,7 @@ def main(config: DictConfig) -> int:
             _refuse_files(options)
         files = {} if config.demo else _files(options)
         folder = _folder(options, files)
-        patient = None if config.demo else load_patient(files, options["labels"], folder.name)
+        patient = None if config.demo else load_patient(files, options["labels"])
         prepare_folder(folder)
         if patient is None:
             twin = make_twin(config.seed)

@@ -1,0 +1,219 @@
+"""The whole chain on a tiny patient and a tiny atlas, and the command's way with bad input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import engine
+from engine import Anatomy, InputError
+from engine.command import compose
+from morph import outputs, run
+from morph.patient import find_case, load_patient
+from morph.personalize import Brain, onto_grid, prepare_brain
+from morph.pipeline import Personalization, run_pipeline
+from morph.refine import RefinementSettings
+from morph.registration import Interpolation
+from morph.volume import Volume
+from tests.morph.conftest import AFFINE, SHAPE, make_arrays, save
+
+Case = Callable[..., Path]
+SEARCH = RefinementSettings(evaluations=36, fine_evaluations=0)
+WEIGHTLESS = ["weights=none", "refinement.evaluations=24", "refinement.fine_evaluations=0"]
+
+
+class SamePlace:
+    """A registration that finds patient and atlas on each other; both share one grid."""
+
+    affine_scale = 1.25
+
+    def register(self, patient: Volume, atlas: Volume, ignore: np.ndarray) -> SamePlace:
+        return self
+
+    def to_atlas(self, volume: Volume, like: Volume, interpolation: Interpolation) -> Volume:
+        return _resample(volume, like, interpolation)
+
+    to_patient = to_atlas
+
+    def points_to_atlas(self, points: np.ndarray) -> np.ndarray:
+        return points
+
+    points_to_patient = points_to_atlas
+
+
+def _resample(volume: Volume, like: Volume, interpolation: Interpolation) -> Volume:
+    from scipy import ndimage
+
+    voxels = volume.to_voxel(like.to_world(np.moveaxis(np.indices(like.array.shape), 0, -1)))
+    order = {"linear": 1, "nearest": 0}[interpolation]
+    return like.with_array(ndimage.map_coordinates(volume.array, np.moveaxis(voxels, -1, 0), order=order))
+
+
+def tiny_anatomy(name: str = "tiny") -> Anatomy:
+    t1 = make_arrays()["t1"]
+    brain = (t1 > 0).astype(np.float32)
+    return Anatomy(name, t1, 0.7 * brain, 0.3 * brain, 0 * brain, AFFINE)
+
+
+@pytest.fixture(scope="module")
+def brain() -> Brain:
+    anatomy = tiny_anatomy()
+    coarse = engine.atlas.place(anatomy, engine.Grid((28, 28, 28), 5.0))
+    fine = engine.atlas.place(anatomy, engine.Grid((36, 36, 36), 4.0))
+    return Brain(anatomy, coarse, fine, None)
+
+
+@pytest.fixture
+def answer(case: Case, brain: Brain) -> Personalization:
+    return run_pipeline(load_patient(find_case(case("LPS"))), brain, SamePlace(), SEARCH)
+
+
+def test_an_answer_lies_in_the_patients_brain(answer: Personalization) -> None:
+    t1 = make_arrays()["t1"]
+    density = answer.density.array
+    assert answer.method == "refined"
+    assert density.shape == SHAPE
+    assert density.min() >= 0 and density.max() <= 1
+    assert density[t1 == 0].max() == 0
+    labels = make_arrays()["seg"]
+    assert density[labels == 4].mean() > 0.5 > density[(labels == 0) & (t1 > 0)].mean()
+
+
+def test_lengths_are_scaled_to_the_patient(answer: Personalization) -> None:
+    assert answer.fit is not None and answer.parameters is not None and answer.origin_mm is not None
+    assert answer.parameters.mu1 == pytest.approx(1.25 * answer.fit.estimate.mu1)
+    assert answer.parameters.mu2 == pytest.approx(answer.fit.estimate.mu2)
+    assert make_arrays()["seg"][tuple(np.round(answer.density.to_voxel(answer.origin_mm)).astype(int))] > 0
+
+
+def test_an_answer_that_explains_nothing_is_replaced(case: Case, brain: Brain) -> None:
+    labels = np.zeros(SHAPE, dtype=np.float32)
+    labels[4:19, 5:22, 5] = 4  # a thin sheet: no grown tumor looks like that
+    patient = load_patient(find_case(case(seg=labels)))
+    answer = run_pipeline(patient, brain, SamePlace(), SEARCH)
+    assert (answer.method, answer.verdict, answer.parameters) == ("fallback", "fail", None)
+    assert answer.density.array[patient.masks.core & patient.brain].min() > 0.6
+
+
+def test_masks_are_reduced_by_majority() -> None:
+    mask = np.zeros((8, 8, 8), dtype=bool)
+    mask[:4, :4, :4] = True
+    mask[4, 4, 4] = True
+    grid = engine.Grid((4, 4, 4), 2.0, (-0.5, -0.5, -0.5))
+    reduced = onto_grid(mask, np.eye(4), grid)
+    assert reduced[:2, :2, :2].all()
+    assert reduced.sum() == 8
+    mask[:4, :4, :4] = False
+    assert onto_grid(mask, np.eye(4), grid).sum() == 1
+    assert onto_grid(np.zeros_like(mask), np.eye(4), grid).sum() == 0
+
+
+def test_weights_of_another_brain_are_refused(tmp_path: Path, brain: Brain) -> None:
+    with pytest.raises(InputError, match="there are no weights"):
+        prepare_brain(brain.anatomy, str(tmp_path / "absent"))
+
+
+@pytest.fixture
+def tiny_command(monkeypatch: pytest.MonkeyPatch, brain: Brain) -> Callable[..., int]:
+    """The command in this process, on the tiny atlas and without ANTs."""
+    monkeypatch.setattr(run, "AntsRegistration", lambda **settings: SamePlace())
+    monkeypatch.setattr(run, "prepare_brain", lambda anatomy, weights: brain)
+    monkeypatch.setattr(run, "load_anatomy", tiny_anatomy)
+    return lambda *overrides: run.main(compose("run", [*overrides, *WEIGHTLESS]))
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "LAS"])
+def test_outputs_lie_on_the_patients_own_grid(
+    tmp_path: Path, case: Case, tiny_command: Callable[..., int], axes: str
+) -> None:
+    folder, out = case(axes), tmp_path / "out"
+    assert tiny_command(f"case={folder}", f"out={out}") == 0
+    t1, density = nib.load(folder / "t1.nii.gz"), nib.load(out / "density.nii.gz")
+    np.testing.assert_allclose(density.affine, t1.affine)
+    assert density.get_fdata()[t1.get_fdata() == 0].max() == 0
+    assert (nib.load(out / "core.nii.gz").get_fdata() > 0).sum() == np.isin(make_arrays()["seg"], (1, 4)).sum()
+    record = json.loads((out / "parameters.json").read_text())
+    assert set(record["parameters"]) == {
+        "mu1", "mu2", "diffusivity", "proliferation", "duration", "origin", "origin_mm",
+    }  # fmt: skip
+    assert {"thresholds", "checks", "verdict", "method", "versions", "hashes", "config", "seconds"} <= set(record)
+    assert set(record["checks"][0]) == {"name", "value", "limit", "verdict", "message"}
+    assert (out / "overview.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in out.iterdir()) == [
+        "core.nii.gz", "density.nii.gz", "edema.nii.gz", "overview.png", "parameters.json",
+    ]  # fmt: skip
+
+
+def test_a_fallback_has_its_own_exit_status(tmp_path: Path, case: Case, tiny_command: Callable[..., int]) -> None:
+    labels = np.zeros(SHAPE, dtype=np.float32)
+    labels[4:19, 5:22, 5] = 4
+    assert tiny_command(f"case={case(seg=labels)}", f"out={tmp_path / 'out'}") == run.FALLBACK_DELIVERED
+    record = json.loads((tmp_path / "out" / "parameters.json").read_text())
+    assert (record["method"], record["verdict"], record["parameters"]) == ("fallback", "fail", None)
+
+
+def test_bad_input_leaves_no_finished_answer(tmp_path: Path, case: Case, tiny_command: Callable[..., int]) -> None:
+    out = tmp_path / "out"
+    folder = case()
+    assert tiny_command(f"case={folder}", f"out={out}") == 0
+    save(folder / "seg.nii.gz", make_arrays()["seg"][:-1])
+    with pytest.raises(InputError, match="has shape"):
+        tiny_command(f"case={folder}", f"out={tmp_path / 'new'}")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_crash_while_writing_leaves_no_finished_answer(
+    tmp_path: Path, case: Case, tiny_command: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = case(), tmp_path / "out"
+    tiny_command(f"case={folder}", f"out={out}")
+
+    def full(*arguments: object, **settings: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(outputs, "draw_overview", full)
+    with pytest.raises(InputError, match="No space left"):
+        tiny_command(f"case={folder}", f"out={out}")
+    assert not (out / "parameters.json").exists()
+    assert not list(out.glob(".partial*"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([], "no T1"),
+        (["t1=absent.nii.gz", "seg=absent.nii.gz"], "does not exist"),
+        (["case=absent"], "not a folder"),
+        (["demo=true", "t1=a.nii.gz"], "leave out t1="),
+        (["nonsense=1"], "nonsense"),
+        (["demo=true", "refinement.population=1"], "population"),
+        (["demo=true", "registration.metric=none"], "metric"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message) as refusal:
+        run.main(compose("run", overrides))
+    assert "\n" not in str(refusal.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unwritable_output_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written"):
+        outputs.prepare_folder(tmp_path / "file" / "out")
+
+
+def test_real_patients_are_readable(patients: Path) -> None:
+    for folder in sorted(path for path in patients.iterdir() if path.is_dir()):
+        patient = load_patient(find_case(folder))
+        assert patient.t1.array.shape == (240, 240, 155)
+        assert patient.masks.core.sum() * patient.t1.voxel_volume > 5
+        assert (patient.masks.edema & ~patient.brain).sum() < 0.01 * patient.masks.edema.sum()
