@@ -46,7 +46,7 @@ def run_command(main: Main, config_name: str) -> NoReturn:
         _fail_early(config_name, quoted)
     sys.argv[1:] = [*quoted, *_QUIET]
     hydra.main(version_base="1.3", config_path=f"pkg://{_CONFIG_MODULE}", config_name=config_name)(
-        lambda config: _guarded(main, config, sweeps)
+        lambda config: _guarded(main, config)
     )()
     sys.exit(0)
 
@@ -107,7 +107,8 @@ def _fail_early(config_name: str, overrides: list[str]) -> None:
         _exit_with(error)
 
 
-def _guarded(main: Main, config: DictConfig, sweeps: bool) -> float | None:
+def _guarded(main: Main, config: DictConfig) -> float | None:
+    """Run `main`; leave with its exit code unless that is 0, or give a sweeper its score."""
     try:
         result = main(config)
     except InputError as error:
@@ -117,9 +118,9 @@ def _guarded(main: Main, config: DictConfig, sweeps: bool) -> float | None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    if sweeps:
-        return result
-    sys.exit(int(result or 0))
+    if isinstance(result, int) and result:
+        sys.exit(result)
+    return result
 
 
 def _exit_with(error: InputError) -> NoReturn:

@@ -63,7 +63,7 @@ class Quantity:
 QUANTITIES: dict[str, Quantity] = {
     quantity.name: quantity
     for quantity in (
-        # Accepted samples reach 2.7-45 mm and 2.8-16.6 (science.md, Sampling), taken slightly wider.
+        # The published accepted samples reach 2.7-45 mm and 2.8-16.6 (measured on them), taken slightly wider.
         Quantity("mu1", (2.5, 50.0), "log"),
         Quantity("mu2", (2.5, 18.0), "log"),
         # The prior's own ranges [mm²/day, 1/day, day]: Ezhov et al. (2023), section 2.
