@@ -50,7 +50,7 @@ def machine() -> dict[str, Any]:
 
 
 def publish(title: str, result: dict[str, Any], path: str | None) -> None:
-    """Print a table of the result and write it as JSON if a path is given."""
+    """Print a table of the result's numbers and write all of it as JSON if a path is given."""
     table = Table("quantity", "value", title=title)
     for key, value in _flat(result):
         table.add_row(key, f"{value:.4g}" if isinstance(value, float) else str(value))
@@ -62,5 +62,8 @@ def publish(title: str, result: dict[str, Any], path: str | None) -> None:
 def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     for key, value in values.items():
-        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{key}.")
+        elif not isinstance(value, list):
+            rows.append((prefix + key, value))
     return rows
