@@ -84,7 +84,7 @@ class Evidence:
     def in_tissue(self, origin: NDArray[np.float64]) -> tuple[float, float, float]:
         """`origin` (fractions), moved to the center of the nearest tissue voxel where it lies outside."""
         grid = self.atlas.grid
-        voxel = np.clip(np.round(grid.to_voxel(origin)), 0, np.array(grid.shape) - 1).astype(int)
+        voxel = np.clip(np.floor(grid.to_voxel(origin) + 0.5), 0, np.array(grid.shape) - 1).astype(int)
         if not self.atlas.tissue[tuple(voxel)]:
             origin = grid.from_voxel(self._nearest[(slice(None), *voxel)])
         return (float(origin[0]), float(origin[1]), float(origin[2]))

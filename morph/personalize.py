@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from engine import GRIDS, Anatomy, Atlas, Grid, InputError, render_image, simulate
 from engine.atlas import box_average, place
@@ -20,6 +21,8 @@ from morph.volume import Volume
 MODEL = "fisher_kolmogorov"
 HALF = 0.5
 """A coarse voxel belongs to a mask if at least half of it does, as a mean density would cross a threshold."""
+EDGE = 1.0
+"""How far [voxels of the fine grid] a density is continued beyond the atlas' tissue before it is warped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +124,13 @@ def find_tumor(
 
 
 def final_density(estimate: Estimate, brain: Brain) -> Volume:
-    """The tumor on the fine grid, in the atlas' world."""
+    """The tumor on the fine grid, in the atlas' world, its tissue's edge continued by one voxel.
+
+    A density belongs to tissue. Interpolated against the zeros of the CSF beside it, it would fade half a voxel too
+    early, and a patient's sulci do not lie where the atlas' do: on ten digital twins with the true parameters the
+    continued edge raises the median Dice in the patient from .864 to .883 at c = .1, from .784 to .824 at .8.
+    """
     density = simulate([estimate.parameters()], brain.fine).density[0]
-    return Volume(density, brain.fine.grid.affine)
+    distance, nearest = ndimage.distance_transform_edt(~brain.fine.tissue, return_indices=True)
+    continued = np.where(distance <= EDGE, density[tuple(nearest)], 0.0)
+    return Volume(continued.astype(np.float32), brain.fine.grid.affine)

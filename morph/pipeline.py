@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from engine import FisherKolmogorovParameters
+from engine.simulate import SIZE_DENSITY
 from morph.checks import (
     Check,
     Verdict,
@@ -154,7 +155,8 @@ def _bring_back(
     warped = warp.to_patient(in_atlas, patient.t1, "linear").array
     density = patient.t1.with_array(np.where(patient.brain, np.clip(warped, 0, 1), 0))
     origin = warp.points_to_patient(brain.fine.grid.to_world(estimate.origin)[None])[0]
-    volume = float(np.count_nonzero(in_atlas.array >= 0.7)) * brain.fine.grid.voxel_volume
+    solid = (in_atlas.array >= SIZE_DENSITY) & brain.fine.tissue
+    volume = float(np.count_nonzero(solid)) * brain.fine.grid.voxel_volume
     checks = [
         *check_density(density.array, patient.brain),
         check_origin(_distance_to_brain(origin, patient)),

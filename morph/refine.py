@@ -56,7 +56,7 @@ class RefinementSettings:
     evaluations: int = 300
     fine_evaluations: int = 60
     population: int = 12
-    pull: float = 0.003
+    pull: float = 0.01
     seed: int = 0
 
     def __post_init__(self) -> None:

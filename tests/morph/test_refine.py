@@ -108,3 +108,9 @@ def test_the_fallback_decays_from_the_masks() -> None:
     assert ray[4] > 0.675 > ray[5] > 0.275 > ray[10] > 0
     assert density[t1.array == 0].max() == 0
     assert density.max() <= 1
+
+
+def test_every_place_is_moved_where_a_tumor_can_start(atlas: Atlas) -> None:
+    fine = Evidence(*[np.ones(atlas.grid.shape, dtype=bool)] * 2, atlas)
+    corners = atlas.grid.from_voxel(np.argwhere(atlas.tissue)[::7] + 0.5)  # where voxels of half the size would meet
+    simulate([Estimate(3.0, 3.0, fine.in_tissue(corner)).parameters() for corner in corners], atlas)
