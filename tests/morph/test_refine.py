@@ -54,7 +54,7 @@ def test_an_empty_mask_is_never_matched() -> None:
 def test_good_poor_and_missing_starts_end_near_the_truth(
     evidence: Evidence, truth: np.ndarray, atlas: Atlas, start: Estimate | None
 ) -> None:
-    fit = refine(evidence, evidence, start, RefinementSettings(evaluations=144, fine_evaluations=0))
+    fit = refine(evidence, evidence, start, RefinementSettings(evaluations=144, fine_evaluations=0, pull=0.001))
     found = simulate([fit.estimate.parameters()], atlas).density[0]
     assert dice(found >= 0.1, truth >= 0.1) > 0.85
     assert fit.loss < 0.12

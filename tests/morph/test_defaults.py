@@ -1,0 +1,17 @@
+"""Numbers that a configuration repeats for its reader are those of the code."""
+
+from __future__ import annotations
+
+from engine.command import compose
+from morph import AntsRegistration, RefinementSettings
+
+
+def test_the_commands_defaults_are_the_librarys() -> None:
+    config = compose("run")
+    assert AntsRegistration(**config.registration) == AntsRegistration()
+    assert RefinementSettings(**config.refinement) == RefinementSettings()
+
+
+def test_the_papers_registration_composes() -> None:
+    paper = AntsRegistration(**compose("run", ["registration=paper"]).registration)
+    assert (paper.metric, paper.metric_parameter, paper.iterations) == ("CC", 4, (50, 20))
