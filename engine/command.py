@@ -82,7 +82,17 @@ def help_text(main: Main, config_name: str) -> str:
     documentation = (sys.modules[main.__module__].__doc__ or "").strip()
     text = (resources.files(_CONFIG_MODULE) / f"{config_name}.yaml").read_text(encoding="utf-8")
     keys = re.sub(r"(?ms)^hydra:\n(?:[ \t].*\n?|\n)*", "", text).strip()
-    return f"{documentation}\n\nKeys and defaults (give them as key=value):\n\n{keys}\n"
+    return f"{documentation}\n\nKeys and defaults (give them as key=value):\n\n{keys}\n{_groups_text(text)}"
+
+
+def _groups_text(text: str) -> str:
+    """The default choice of every group that a configuration names, as its yaml explains it."""
+    sections = []
+    for group, choice in re.findall(r"(?m)^  - (\w+): (\w+)", text):
+        body = (resources.files(_CONFIG_MODULE) / group / f"{choice}.yaml").read_text(encoding="utf-8").strip()
+        lines = "\n".join(f"  {line}" for line in body.splitlines())
+        sections.append(f"\n{group}={choice} (give its keys as {group}.key=value):\n{lines}\n")
+    return "".join(sections)
 
 
 def quote(argument: str, sweeps: bool = False) -> str:
@@ -95,7 +105,8 @@ def quote(argument: str, sweeps: bool = False) -> str:
         return argument
     if sweeps and "," in value:
         return argument
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    escaped += "\\" * (len(value) - len(value.rstrip("\\")))
     return f"{key}='{escaped}'"
 
 

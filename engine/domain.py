@@ -15,7 +15,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 from engine.atlas import Atlas
-from engine.errors import InputError
 
 LANES = 8
 """Voxels in a block: one 256-bit vector of float32, measured as fast as 16 and wasting less."""
@@ -30,7 +29,6 @@ class Domain:
     Attributes:
         box: slices of the full grid that hold the tissue.
         shape: padded shape of the box (x, y, z).
-        full_shape: shape of the grid.
         faces: relative diffusivity D / D_w of the face between a voxel and its +x, +y, +z neighbor,
             float32 (3, size); 0 where either side is not tissue.
         tissue: bool (size,).
@@ -42,7 +40,6 @@ class Domain:
 
     box: tuple[slice, slice, slice]
     shape: tuple[int, int, int]
-    full_shape: tuple[int, int, int]
     faces: NDArray[np.float32]
     tissue: NDArray[np.bool_]
     starts: NDArray[np.int64]
@@ -72,29 +69,20 @@ class Domain:
 
 
 @lru_cache(maxsize=8)
-def domain_of(atlas: Atlas, mean: str = "harmonic") -> Domain:
-    """The domain of an atlas, kept for the next call.
-
-    Args:
-        atlas: the brain.
-        mean: how two voxels make a face: `harmonic` (GliomaSolver's and ours) or `arithmetic`
-            (TumorGrowthToolkit's).
-
-    Raises:
-        InputError: the mean is unknown.
-    """
+def domain_of(atlas: Atlas) -> Domain:
+    """The domain of an atlas, kept for the next call."""
     box = atlas.bounding_box()
     tissue = _pad(atlas.tissue[box])
     mobility = _pad((atlas.white_matter + GRAY_MATTER_SHARE * atlas.gray_matter)[box])
     shape = tissue.shape
     flat_tissue, flat_mobility = _flatten(tissue), _flatten(np.where(tissue, mobility, 0).astype(np.float32))
     strides = (shape[1] * shape[2], shape[2], 1)
-    faces = np.stack([_face(flat_mobility, stride, mean) for stride in strides])
+    faces = np.stack([_face(flat_mobility, stride) for stride in strides])
     starts, block_of = _cover(flat_tissue, LANES)
     links, offsets = _link(starts, block_of, np.array(strides), faces, LANES)
     fill = np.bincount(block_of[flat_tissue], minlength=len(starts)).astype(np.int32)
     return Domain(
-        box, shape, atlas.grid.shape, faces, flat_tissue, starts, fill, links, offsets, atlas.grid.spacing
+        box, shape, faces, flat_tissue, starts, fill, links, offsets, atlas.grid.spacing
     )  # fmt: skip
 
 
@@ -108,16 +96,12 @@ def _flatten(values: NDArray) -> NDArray:
     return np.concatenate([values.ravel(), np.zeros(2 * LANES, dtype=values.dtype)])
 
 
-def _face(mobility: NDArray[np.float32], stride: int, mean: str) -> NDArray[np.float32]:
+def _face(mobility: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
+    """Harmonic mean of both sides, as two resistances in series (GliomaSolver's and ours)."""
     here = mobility.astype(np.float64)
     there = np.concatenate([here[stride:], np.zeros(stride)])
     is_open = (here > 0) & (there > 0)
-    if mean == "harmonic":
-        value = 2 * here * there / np.where(is_open, here + there, 1)
-    elif mean == "arithmetic":
-        value = (here + there) / 2
-    else:
-        raise InputError(f"face mean {mean!r} is unknown: use harmonic or arithmetic")
+    value = 2 * here * there / np.where(is_open, here + there, 1)
     return np.where(is_open, value, 0).astype(np.float32)
 
 

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 from llvmlite import binding
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from engine.atlas import Atlas, load_atlas
 from engine.backends import Backend, choose_backend
 from engine.command import INTERRUPTED, require, run_command
 from engine.errors import InputError
-from engine.fisher_kolmogorov import PHYSICS_VERSION
+from engine.fisher_kolmogorov import PHYSICS_VERSION, SCHEMES
 from engine.grid import GRIDS
 from engine.progress import progress
 from engine.sampling import PRIORS, Prior
@@ -42,14 +42,15 @@ def main(config: DictConfig) -> int:
     """Generate, resume or verify; returns the exit code."""
     if config.verify is not None:
         return verify(config.verify)
-    out, samples = str(require(config, "out")), config.samples
-    if not (isinstance(samples, int) and samples > 0 and isinstance(config.shard, int) and config.shard > 0):
-        raise InputError(f"samples={samples} and shard={config.shard} must be positive integers")
+    out = str(require(config, "out"))
+    samples, shard, seed = (_whole(config, key, low) for key, low in (("samples", 1), ("shard", 1), ("seed", 0)))
+    if config.scheme not in SCHEMES:
+        raise InputError(f"scheme {config.scheme!r} is unknown: use {' or '.join(SCHEMES)}")
     prior, grid = _named("prior", config.prior.name, PRIORS), _named("grid", config.grid.name, GRIDS)
-    files: Any = OmegaConf.to_container(config.atlas.files, resolve=True) if "files" in config.atlas else None
+    files = _atlas_files(config) if "files" in config.atlas else None
     atlas = load_atlas(files or config.atlas.name, grid)
     backend = choose_backend(config.backend)
-    about = describe(atlas, prior, config.seed, config.scheme, config.shard, backend, files)
+    about = describe(atlas, prior, seed, config.scheme, shard, backend, files)
     with locked(out):
         store = create_store(out, samples, about)
         return fill(store, atlas, prior, backend)
@@ -173,6 +174,18 @@ def _write(store: Store, rows: range, accepted: list[dict[str, Any]]) -> None:
             f"cannot write the store {store.place}: {error.strerror or error}; {done} rows are complete, "
             "make room and run the same command again"
         ) from error
+
+
+def _whole(config: DictConfig, key: str, lowest: int) -> int:
+    value = config[key]
+    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+        raise InputError(f"{key}={value} must be a whole number, at least {lowest}")
+    return value
+
+
+def _atlas_files(config: DictConfig) -> dict[str, str]:
+    """Absolute paths of a user's own atlas, so that the store can be read from any folder."""
+    return {key: str(Path(str(require(config.atlas.files, key))).resolve()) for key in config.atlas.files}
 
 
 def _named(kind: str, name: str, table: Mapping[str, Any]) -> Any:

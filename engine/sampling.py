@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.atlas import Atlas
+from engine.errors import InputError
 from engine.parameters import FisherKolmogorovParameters
 
 Range = tuple[float, float]
@@ -39,7 +40,14 @@ class Prior:
     size: Range = (10.0, 420.0)
 
     def propose(self, seed: int, sample: int, proposal: int, atlas: Atlas) -> FisherKolmogorovParameters:
-        """Draw number `proposal` of sample `sample`."""
+        """Draw number `proposal` of sample `sample`.
+
+        Raises:
+            InputError: the atlas has no tissue in the origin's box, or less than the smallest tumor kept.
+        """
+        room = float(atlas.tissue.sum()) * atlas.grid.voxel_volume
+        if room < self.size[0]:
+            raise InputError(f"{atlas.name} has {room:.1f} ml of tissue, the smallest tumor kept has {self.size[0]} ml")
         rng = random_stream(seed, sample, proposal)
         diffusivity, proliferation, duration = (
             float(rng.uniform(*bounds)) for bounds in (self.diffusivity, self.proliferation, self.duration)
@@ -79,8 +87,10 @@ def _tissue_voxels(atlas: Atlas, box: tuple[Range, Range, Range] | None) -> NDAr
     if box is None:
         return voxels
     low, high = (atlas.grid.to_voxel([edge[side] for edge in box]) for side in (0, 1))
-    reaches = np.all((voxels + 0.5 >= low) & (voxels - 0.5 <= high), axis=1)
-    return voxels[reaches]
+    voxels = voxels[np.all((voxels + 0.5 >= low) & (voxels - 0.5 <= high), axis=1)]
+    if not len(voxels):
+        raise InputError(f"{atlas.name} has no tissue in the prior's origin box {box}: use prior=whole_brain")
+    return voxels
 
 
 def _is_inside(origin: NDArray[np.float64], box: tuple[Range, Range, Range]) -> bool:

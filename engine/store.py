@@ -34,8 +34,8 @@ SPLIT_SHARES = (0.80, 0.08, 0.12)
 VOLUME_THRESHOLDS = (0.01, 0.1, 0.5, 0.7, 0.8)
 COLUMNS = ("diffusivity", "proliferation", "duration", "mu1", "mu2")
 IDENTITY = (
-    "schema_version", "physics_version", "model", "scheme", "atlas", "grid", "prior", "seed", "shard", "backend",
-    "instruction_set",
+    "schema_version", "physics_version", "model", "scheme", "atlas.content_hash", "grid", "prior", "seed", "shard",
+    "backend", "instruction_set",
 )  # fmt: skip
 """Attributes that must agree before a store is extended: rounding decides which proposals pass the size filter."""
 _COLUMN_LAYOUT: dict[str, tuple[dict[str, int], str, dict[str, Any]]] = {
@@ -75,6 +75,16 @@ class Store:
     def __len__(self) -> int:
         """Rows asked for, complete or not."""
         return int(self._arrays["complete"].shape[0])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The attributes that decide what the rows are (`IDENTITY`)."""
+        return {key: _entry(self.attributes, key) for key in IDENTITY}
+
+    @property
+    def is_torn(self) -> bool:
+        """Whether a kill in the middle of `extend` left arrays of unequal length."""
+        return len({self._arrays[name].shape[0] for name in ("density", *_COLUMN_LAYOUT)}) > 1
 
     @property
     def grid(self) -> Grid:
@@ -152,15 +162,23 @@ class Store:
         self._arrays["complete"][part] = True
 
     def extend(self, samples: int) -> None:
-        """Make room for `samples` rows in all; existing rows stay, those of a cut last shard are redone."""
-        if samples <= len(self):
-            return
-        tail = len(self) % self.shard
-        if tail:
-            self._arrays["complete"][len(self) - tail :] = False
+        """Make room for `samples` rows in all; existing rows stay, those of a cut last shard are redone.
+
+        Arrays of unequal length, which a kill in the middle of this leaves behind, are brought to one length first.
+
+        Raises:
+            InputError: the store was begun with more rows.
+        """
+        begun = len(self)
+        if samples < begun:
+            raise InputError(f"store {self.place} was begun with {begun} samples: give samples={begun} or more")
+        tail = begun % self.shard
+        if samples > begun and tail:
+            self._arrays["complete"][begun - tail :] = False
         for name in ("density", *_COLUMN_LAYOUT):
             array = self._arrays[name]
-            array.resize((samples, *array.shape[1:]))
+            if array.shape[0] != samples:
+                array.resize((samples, *array.shape[1:]))
 
     def damaged_rows(self) -> list[int]:
         """Complete rows that cannot be read or do not match their checksum."""
@@ -188,20 +206,24 @@ def open_store(place: str | Path, mode: str = "r") -> Store:
     missing = {"density", *_COLUMN_LAYOUT} - set(group.array_keys())
     if missing:
         raise InputError(f"{place} lacks {sorted(missing)}: finish it with the python -m engine.generate that began it")
-    return Store(group, str(place))
+    store = Store(group, str(place))
+    if mode == "r" and store.is_torn:
+        raise InputError(f"{place} was cut short while it grew: run the python -m engine.generate that made it again")
+    return store
 
 
 def create_store(place: str | Path, samples: int, attributes: Mapping[str, Any]) -> Store:
     """Create a data set with room for `samples` rows, or open the one of the same physics and extend it.
 
     Raises:
-        InputError: a store of other physics lies there, or the place cannot be written.
+        InputError: something else or a store of other physics lies there, or the place cannot be written.
     """
     try:
         if _exists(place):
             group = _open_group(place, "r+")
             _refuse_other_physics(str(place), dict(group.attrs), attributes)
         else:
+            _refuse_other_content(place)
             group = zarr.create_group(str(place), zarr_format=3, attributes=dict(attributes))
         _add_missing_arrays(group, samples)
         store = Store(group, str(place))
@@ -211,14 +233,28 @@ def create_store(place: str | Path, samples: int, attributes: Mapping[str, Any])
     return store
 
 
+def _refuse_other_content(place: str | Path) -> None:
+    """Refuse to scatter arrays among the files of a folder that is no store."""
+    folder = Path(place)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InputError(f"{place} holds something else: name a new or empty folder")
+
+
 def _refuse_other_physics(place: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Refuse to extend a store whose identity differs; the sentence names the first difference."""
     normal = json.loads(json.dumps(dict(wanted)))
     for key in IDENTITY:
-        if found.get(key) != normal.get(key):
-            raise InputError(
-                f"store {place} was made with {key}={found.get(key)}, not {normal.get(key)}: write to another place"
-            )
+        before, now = _entry(found, key), _entry(normal, key)
+        if before != now:
+            raise InputError(f"store {place} was made with {key}={before}, not {now}: write to another place")
+
+
+def _entry(attributes: Mapping[str, Any], key: str) -> Any:
+    """An attribute, or with a dot in the key an entry of one."""
+    value: Any = attributes
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def split_of(seed: int, sample: int) -> int:
@@ -247,8 +283,13 @@ def _exists(place: str | Path) -> bool:
 
 
 def _add_missing_arrays(group: zarr.Group, samples: int) -> None:
-    """Lay out the arrays that are not there yet, `complete` last: a creation cut short is finished, not refused."""
+    """Lay out the arrays that are not there yet: a creation cut short is finished, not refused.
+
+    Rows that a resized array has and another lacks were never complete, so the longest length is the right one.
+    """
     about: dict[str, Any] = dict(group.attrs)
+    lengths = [array.shape[0] for _, array in group.arrays()]
+    samples = max(lengths, default=samples)
     shape, shard = tuple(about["grid"]["shape"]), int(about["shard"])
     present = set(group.array_keys())
     if "density" not in present:

@@ -12,13 +12,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from engine.backends import NEVER, Job, Outcome, coefficients
 from engine.domain import Domain
+from engine.errors import InputError
 from engine.kernels import fisher_kolmogorov as kernels
 
 
 def available_cores() -> int:
     """Cores that this process may use; LMI_THREADS lowers it."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, int(os.environ.get("LMI_THREADS", cores))))
+    wanted = os.environ.get("LMI_THREADS", str(cores))
+    if not wanted.isdigit():
+        raise InputError(f"LMI_THREADS={wanted} is not a number of threads")
+    return max(1, min(cores, int(wanted)))
 
 
 class CpuBackend:
