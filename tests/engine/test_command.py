@@ -58,7 +58,7 @@ def test_unknown_keys_and_missing_values_are_one_sentence():
     [
         (["sampels=3"], "sampels"),
         (["samples=3"], "out is not given"),
-        (["samples=-3", "out=x"], "positive"),
+        (["samples=-3", "out=x"], "at least 1"),
         (["samples=3", "out=x", "grid.name=huge"], "huge"),
         (["samples=3", "out=x", "scheme=magic"], "scheme"),
         (["samples=3", "out=x", "seed=-1"], "seed"),
