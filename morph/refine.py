@@ -37,7 +37,7 @@ WIDTH_RANGE = (0.5, 8.0)
 """Front widths [mm] that a guess may have (ours: about the prior's 5 and 95%)."""
 STRETCHES = (1.0, 1.4, 2.0)
 """Front path 2 mu1 mu2 of those starts over the radius of the core: a front starts late, slower in gray (ours)."""
-START_MARGIN = 0.2
+START_MARGIN = 0.4
 """A guess replaces the network's estimate only where its loss is lower by this: the estimate knows more (ours)."""
 
 
