@@ -7,8 +7,8 @@ from pathlib import Path
 
 from engine import load_anatomy
 from morph.ants import AntsRegistration
+from morph.inference import prepare_brain
 from morph.patient import Patient, find_case, load_patient
-from morph.personalize import prepare_brain
 from morph.pipeline import Personalization, run_pipeline
 from morph.refine import RefinementSettings
 from morph.volume import Volume, read_volume

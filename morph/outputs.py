@@ -21,8 +21,8 @@ import numpy as np
 from engine import InputError
 from morph.checks import Check
 from morph.evidence import Estimate
+from morph.inference import Brain
 from morph.patient import Patient
-from morph.personalize import Brain
 from morph.picture import draw_overview
 from morph.pipeline import Personalization
 from morph.volume import write_volume

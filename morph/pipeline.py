@@ -31,8 +31,8 @@ from morph.checks import (
 )
 from morph.evidence import Estimate, Fit
 from morph.fallback import distance_density
+from morph.inference import Brain, estimate_tumor, final_density, find_tumor, onto_grid
 from morph.patient import Patient
-from morph.personalize import Brain, estimate_tumor, final_density, find_tumor, onto_grid
 from morph.refine import RefinementSettings
 from morph.registration import TUMOR_MARGIN, Registration, Warp, grow_mask, measure_agreement
 from morph.volume import Volume

@@ -17,9 +17,9 @@ from rich.table import Table
 from engine import InputError, load_anatomy
 from engine.command import run_command
 from morph.ants import AntsRegistration
+from morph.inference import prepare_brain
 from morph.outputs import prepare_folder, write_json, write_outputs
 from morph.patient import Patient, find_case, load_patient
-from morph.personalize import prepare_brain
 from morph.pipeline import Personalization, Stopwatch, run_pipeline
 from morph.refine import RefinementSettings
 from morph.twin import describe_twin, make_twin, print_scores

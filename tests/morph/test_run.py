@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -14,8 +16,8 @@ import engine
 from engine import Anatomy, InputError
 from engine.command import compose
 from morph import outputs, run
+from morph.inference import Brain, onto_grid, prepare_brain
 from morph.patient import find_case, load_patient
-from morph.personalize import Brain, onto_grid, prepare_brain
 from morph.pipeline import Personalization, run_pipeline
 from morph.refine import RefinementSettings
 from morph.registration import Interpolation
@@ -116,6 +118,43 @@ def test_masks_are_reduced_by_majority() -> None:
 def test_weights_of_another_brain_are_refused(tmp_path: Path, brain: Brain) -> None:
     with pytest.raises(InputError, match="there are no weights"):
         prepare_brain(brain.anatomy, str(tmp_path / "absent"))
+
+
+class KnowingNetwork:
+    """Stands in for trained weights: always gives one answer."""
+
+    targets = SimpleNamespace(names=("mu1", "mu2", "origin_x", "origin_y", "origin_z"))
+
+    def __init__(self, grid: engine.Grid, content_hash: str, model: str = "fisher_kolmogorov") -> None:
+        self.grid = grid
+        self.metadata = {"name": "known", "model": model, "atlas": {"name": "tiny", "content_hash": content_hash}}
+
+    def predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        assert images.shape == (1, *self.grid.shape)
+        assert set(np.unique(images)) <= {np.float32(0), np.float32(0.333), np.float32(0.666) + np.float32(0.333)}
+        return {"mu1": np.array([5.0]), "mu2": np.array([3.0]), "origin": np.array([[0.52, 0.42, 0.43]])}
+
+
+def test_only_weights_of_this_brain_and_model_are_taken(monkeypatch: pytest.MonkeyPatch, brain: Brain) -> None:
+    grid, content_hash = brain.coarse.grid, brain.coarse.content_hash
+    for network, message in (
+        (KnowingNetwork(grid, "other"), "another brain"),
+        (KnowingNetwork(grid, content_hash, "mass_effect"), "for the model mass_effect"),
+    ):
+        monkeypatch.setattr("morph.inference.load_weights", lambda name, network=network: network)
+        with pytest.raises(InputError, match=message):
+            prepare_brain(brain.anatomy, "known")
+    monkeypatch.setattr("morph.inference.load_weights", lambda name: KnowingNetwork(grid, content_hash))
+    assert prepare_brain(brain.anatomy, "known").coarse.content_hash == content_hash
+
+
+def test_without_refinement_the_network_answers(case: Case, brain: Brain) -> None:
+    knowing = replace(brain, estimator=KnowingNetwork(brain.coarse.grid, brain.coarse.content_hash))  # type: ignore[arg-type]
+    patient = load_patient(find_case(case()))
+    answer = run_pipeline(patient, knowing, SamePlace(), RefinementSettings(evaluations=0))
+    assert answer.estimate is not None and answer.fit is not None
+    assert (answer.estimate.mu1, answer.estimate.mu2) == (5.0, 3.0)
+    assert "network_origin_distance" in {check.name for check in answer.checks}
 
 
 @pytest.fixture
