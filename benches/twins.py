@@ -20,7 +20,7 @@ from rich.table import Table
 from engine import load_anatomy
 from engine.command import compose
 from morph.ants import AntsRegistration
-from morph.personalize import prepare_brain
+from morph.inference import prepare_brain
 from morph.pipeline import Personalization, run_pipeline
 from morph.refine import RefinementSettings
 from morph.twin import Twin, compare, make_twin

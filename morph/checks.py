@@ -1,8 +1,8 @@
 """Named checks of an answer: nobody shall get a confident wrong one.
 
 Each compares one number with two limits: beyond the first it warns, beyond the second the answer is rejected and a
-fallback is delivered. Limits are ours, set on digital twins and real patients: a sound fit reaches Dice above .8,
-and one below .4 explains less than half of what is visible.
+fallback is delivered. Limits are ours, judged on a few digital twins and real patients and not calibrated: a sound
+fit reaches Dice above .8, and one below .4 explains less than half of what is visible.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import PRIORS
+from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, PRIORS
 from morph.evidence import Estimate, Fit
 from morph.registration import Agreement
 
 Verdict = Literal["pass", "warn", "fail"]
 SEVERITY: tuple[Verdict, ...] = ("pass", "warn", "fail")
+EDGE_SHARE = 0.02
+"""How close to the edge of its range a threshold may lie, as a share of the range (ours)."""
 VISIBLE = 0.1
 """Density [1] above which a voxel counts as invaded when the size of an answer is checked (ours)."""
 
@@ -80,6 +82,19 @@ def check_fit(fit: Fit) -> list[Check]:
         at_least("fit_core", fit.core_dice, 0.70, 0.40, "Dice of the simulated and the visible core"),
         at_least("fit_edema", fit.edema_dice, 0.70, 0.40, "Dice of the simulated and the visible edema"),
     ]
+
+
+def check_thresholds(fit: Fit) -> list[Check]:
+    """Do the thresholds lie inside their ranges, or did the fit want to leave them?"""
+    checks = []
+    for name, value, (low, high) in (
+        ("threshold_core", fit.core_threshold, CORE_THRESHOLD_RANGE),
+        ("threshold_edema", fit.edema_threshold, EDEMA_THRESHOLD_RANGE),
+    ):
+        inside = min(value - low, high - value) / (high - low)
+        subject = f"distance of the fitted {value:.2f} from the edge of {low}-{high}, as a share of that range,"
+        checks.append(at_least(name, inside, EDGE_SHARE, -np.inf, subject))
+    return checks
 
 
 def check_density(density: NDArray[np.float32], brain: NDArray[np.bool_]) -> list[Check]:

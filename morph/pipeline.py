@@ -27,6 +27,7 @@ from morph.checks import (
     check_origin,
     check_registration,
     check_size,
+    check_thresholds,
     worst,
 )
 from morph.evidence import Estimate, Fit
@@ -123,7 +124,7 @@ def run_pipeline(
         estimate = estimate_tumor(core, edema, brain)
     with watch.stage("refinement", "refine the estimate"):
         fit = find_tumor(masks, estimate, brain, refinement)
-        checks += check_fit(fit)
+        checks += [*check_fit(fit), *check_thresholds(fit)]
         if estimate is not None:
             checks.append(check_estimate(estimate, fit, brain.fine.grid.extent))
     with watch.stage("simulation", "simulate the tumor and bring it back"):

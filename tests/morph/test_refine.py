@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from engine import CORE_THRESHOLD_RANGE, Atlas, InputError, observe, simulate
-from morph.checks import at_least, at_most, check_size, worst
-from morph.evidence import Estimate, Evidence, best_threshold
+from morph.checks import at_least, at_most, check_size, check_thresholds, worst
+from morph.evidence import Estimate, Evidence, Fit, best_threshold
 from morph.fallback import distance_density
 from morph.refine import RefinementSettings, best_start, refine
 from morph.segmentation import Masks
@@ -114,3 +114,12 @@ def test_every_place_is_moved_where_a_tumor_can_start(atlas: Atlas) -> None:
     fine = Evidence(*[np.ones(atlas.grid.shape, dtype=bool)] * 2, atlas)
     corners = atlas.grid.from_voxel(np.argwhere(atlas.tissue)[::7] + 0.5)  # where voxels of half the size would meet
     simulate([Estimate(3.0, 3.0, fine.in_tissue(corner)).parameters() for corner in corners], atlas)
+
+
+def test_a_threshold_at_the_edge_of_its_range_warns() -> None:
+    estimate = Estimate(10.0, 4.0, (0.5, 0.5, 0.5))
+    verdicts = {
+        (0.7, 0.3): ["pass", "pass"], (0.85, 0.3): ["warn", "pass"], (0.5, 0.05): ["warn", "warn"]
+    }  # fmt: skip
+    for thresholds, expected in verdicts.items():
+        assert [check.verdict for check in check_thresholds(Fit(estimate, *thresholds, 0.9, 0.9))] == expected

@@ -1,0 +1,81 @@
+"""Real patients: how well the answer's own threshold sets match the masks, on the patient's grid.
+
+    python benches/patients.py folder=DIR out=results/patients json=result.json
+
+`folder` holds one folder a case with BraTS names. Every case goes through `python -m morph.run` as a user would run
+it; the density that it wrote is cut at the thresholds that it reports and compared with core and whole tumor.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from report import arguments, machine, publish
+from rich.console import Console
+from rich.table import Table
+
+from morph.volume import read_volume
+
+COLUMNS = ("dice_core", "dice_whole", "verdict", "method", "mu1", "mu2", "outside_brain", "seconds")
+
+
+def main() -> None:
+    """Run every case of the folder."""
+    settings = arguments({"folder": None, "out": "results/patients", "weights": "auto", "json": None}, __doc__)
+    if settings.folder is None or not Path(settings.folder).is_dir():
+        sys.exit("error: folder= is not a folder of cases")
+    rows: dict[str, dict[str, Any]] = {}
+    for case in sorted(path for path in Path(settings.folder).iterdir() if path.is_dir()):
+        out = Path(settings.out) / case.name
+        command = [sys.executable, "-m", "morph.run", f"case={case}", f"out={out}", f"weights={settings.weights}"]
+        ended = subprocess.run(command, capture_output=True, text=True)
+        if ended.returncode not in (0, 3):
+            sys.exit(f"error: {case.name}: {ended.stderr.strip()}")
+        rows[case.name] = score(case, out)
+    Console().print(table(rows))
+    medians = {
+        f"{key}_median": median(row[key] for row in rows.values()) for key in ("dice_core", "dice_whole", "seconds")
+    }
+    publish("Real patients", {"machine": machine(), **medians, "cases": [rows]}, settings.json)
+
+
+def score(case: Path, out: Path) -> dict[str, Any]:
+    """What one answer says, and its overlap with the masks; a fallback is cut at the middles of the ranges."""
+    answer = json.loads((out / "parameters.json").read_text())
+    density, core, edema = (read_volume(out / f"{name}.nii.gz").array for name in ("density", "core", "edema"))
+    t1 = read_volume(next(path for path in case.iterdir() if path.name.endswith("t1.nii.gz"))).array
+    thresholds = answer["thresholds"] or {"core": 0.675, "edema": 0.275}
+    parameters = answer["parameters"] or {"mu1": None, "mu2": None}
+    return {
+        "dice_core": dice(density >= thresholds["core"], core > 0),
+        "dice_whole": dice(density >= thresholds["edema"], edema > 0),
+        "verdict": answer["verdict"],
+        "method": answer["method"],
+        "mu1": parameters["mu1"],
+        "mu2": parameters["mu2"],
+        "outside_brain": int(np.count_nonzero(density[t1 <= 0])),
+        "seconds": sum(answer["seconds"].values()),
+    }
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    """Overlap of two masks."""
+    return 2 * int((first & second).sum()) / max(int(first.sum() + second.sum()), 1)
+
+
+def table(rows: dict[str, dict[str, Any]]) -> Table:
+    """A line a case."""
+    shown = Table("case", *COLUMNS, title="fitted density against the patient's masks")
+    for name, row in rows.items():
+        shown.add_row(name, *(f"{row[k]:.3g}" if isinstance(row[k], float) else str(row[k]) for k in COLUMNS))
+    return shown
+
+
+if __name__ == "__main__":
+    main()
