@@ -79,6 +79,22 @@ QUANTITIES: dict[str, Quantity] = {
 """Every quantity that a network can learn, declared once."""
 
 
+def _read_quantity(entry: str | Mapping[str, Any]) -> Quantity:
+    settings = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
+    name = settings.pop("name", None)
+    if not isinstance(name, str) or name not in QUANTITIES:
+        raise InputError(f"unknown targets {[name]}: choose from {', '.join(QUANTITIES)}")
+    unknown = settings.keys() - {"bounds", "scale"}
+    if unknown:
+        raise InputError(f"the target {name} has no setting {', '.join(sorted(unknown))}: give bounds or scale")
+    declared = QUANTITIES[name]
+    try:
+        lower, upper = (float(value) for value in settings.get("bounds", declared.bounds))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the bounds of {name} are {settings['bounds']}: give two numbers") from error
+    return Quantity(name, (lower, upper), settings.get("scale", declared.scale))
+
+
 class Targets:
     """An ordered set of quantities: the meaning of a network's outputs.
 
@@ -98,13 +114,18 @@ class Targets:
             raise InputError(f"targets {list(self.names)} hold only part of the origin: name all three axes")
 
     @classmethod
-    def named(cls, names: Iterable[str]) -> Targets:
-        """The set with these names, scaled as declared in `QUANTITIES`."""
-        names = list(names)
-        unknown = [name for name in names if name not in QUANTITIES]
-        if unknown:
-            raise InputError(f"unknown targets {unknown}: choose from {', '.join(QUANTITIES)}")
-        return cls(QUANTITIES[name] for name in names)
+    def named(cls, entries: Iterable[str | Mapping[str, Any]]) -> Targets:
+        """The set with these names, scaled as declared in `QUANTITIES`.
+
+        Args:
+            entries: names, or mappings of a `name` and its own `bounds` or `scale`.
+
+        Raises:
+            InputError: a name or a key is unknown, or a scaling cannot be inverted.
+        """
+        if isinstance(entries, str) or not isinstance(entries, Iterable):
+            raise InputError(f"targets={entries} is not a list: write targets=[mu1,mu2]")
+        return cls(_read_quantity(entry) for entry in entries)
 
     @classmethod
     def from_metadata(cls, entries: Iterable[Mapping[str, Any]]) -> Targets:

@@ -46,6 +46,12 @@ def test_outputs_keep_the_given_order() -> None:
     np.testing.assert_allclose(encoded, [[-1, 1, 1, 1]], atol=1e-6)
 
 
+def test_an_entry_chooses_its_own_scale_and_bounds() -> None:
+    targets = Targets.named(["mu2", {"name": "mu1", "scale": "linear", "bounds": [1, 3]}, {"name": "duration"}])
+    assert targets.quantities == (QUANTITIES["mu2"], Quantity("mu1", (1.0, 3.0)), QUANTITIES["duration"])
+    assert targets.encode({"mu2": np.ones(1), "mu1": np.full(1, 2.0), "duration": np.ones(1)})[0, 1] == 0
+
+
 def test_metadata_round_trip() -> None:
     targets = Targets.named(JOINT)
     assert Targets.from_metadata(targets.metadata()).quantities == targets.quantities
@@ -55,12 +61,20 @@ def test_metadata_round_trip() -> None:
     ("names", "words"),
     [
         (["mu3"], "unknown targets"),
+        ([["mu1"]], "unknown targets"),
+        ("mu1", "not a list"),
+        (5, "not a list"),
+        ([{"bounds": [1, 2]}], "unknown targets"),
+        ([{"name": "mu1", "bound": [1, 2]}], "no setting bound"),
+        ([{"name": "mu1", "bounds": [1, 2, 3]}], "two numbers"),
+        ([{"name": "mu1", "bounds": "wide"}], "two numbers"),
+        ([{"name": "mu1", "scale": "cubic"}], "linear or log"),
         ([], "at least one"),
         (["mu1", "mu1"], "only once"),
         (["mu1", "origin_x"], "all three axes"),
     ],
 )
-def test_ambiguous_sets_are_refused(names: list[str], words: str) -> None:
+def test_ambiguous_sets_are_refused(names: list, words: str) -> None:
     with pytest.raises(InputError, match=words):
         Targets.named(names)
 
