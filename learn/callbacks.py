@@ -36,9 +36,9 @@ class ExportBest(pl.Callback):
         self.path, self.describe, self.best = path, describe, float("inf")
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Export if the loss improved."""
+        """Export if the loss improved; a loss that is not a number never does."""
         loss = float(trainer.callback_metrics["val_loss"])
-        if trainer.sanity_checking or loss >= self.best:
+        if trainer.sanity_checking or not loss < self.best:
             return
         self.best = loss
         if trainer.is_global_zero and isinstance(module, InverseModule):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytorch_lightning as pl
 from numpy.typing import NDArray
@@ -18,8 +20,8 @@ SPLITS = ("train", "val", "test")
 class EpochSampler(DistributedSampler):
     """A shuffle that depends only on (seed, epoch), and tells its dataset which epoch it is.
 
-    Lightning calls `set_epoch` before every epoch, after a resume as well, which makes a training that was
-    stopped and continued draw the same batches and thresholds as one that was not.
+    Lightning calls `set_epoch` before every epoch, which makes a training that was stopped and continued draw the
+    same batches and thresholds as one that was not.
     """
 
     def set_epoch(self, epoch: int) -> None:
@@ -74,11 +76,24 @@ class TumorDataModule(pl.LightningDataModule):
                 seed=self.seed, fixed_thresholds=split != "train", in_memory=in_memory,
             )  # fmt: skip
 
+    @property
+    def replicas(self) -> int:
+        """Processes that share an epoch."""
+        return self.trainer.world_size if self.trainer else 1
+
+    @property
+    def training_batches(self) -> int:
+        """Training batches of an epoch (a process)."""
+        return math.ceil(math.ceil(len(self.rows["train"]) / self.replicas) / self.batch_size)
+
     def train_dataloader(self) -> DataLoader:
         """Shuffled by (seed, epoch)."""
-        replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        dataset = self.datasets["train"]
-        sampler = EpochSampler(dataset, num_replicas=replicas, rank=rank, shuffle=True, seed=self.seed)
+        dataset, rank = self.datasets["train"], self.trainer.global_rank if self.trainer else 0
+        sampler = EpochSampler(dataset, num_replicas=self.replicas, rank=rank, shuffle=True, seed=self.seed)
+        if self.trainer:
+            # Lightning starts the first workers before it calls `set_epoch`, and before it moves `current_epoch` to
+            # where a resumed training is: this is the counter that both follow.
+            sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return DataLoader(dataset, batch_size=self.batch_size, sampler=sampler, num_workers=self.workers)
 
     def val_dataloader(self) -> DataLoader:

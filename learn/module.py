@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from engine import InputError
+from learn.datamodule import TumorDataModule
 from learn.metrics import parameter_errors
 from learn.network import InverseNetwork
 from learn.targets import Targets
@@ -48,6 +49,10 @@ class Optimization:
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges."""
+        numbers = {name: value for name, value in vars(self).items() if name != "schedule"}
+        for name, value in numbers.items():
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise InputError(f"optimizer.{name}={value} must be a finite number")
         if self.schedule not in SCHEDULES:
             raise InputError(f"optimizer.schedule={self.schedule} is unknown: choose from {', '.join(SCHEDULES)}")
         if self.learning_rate <= 0 or min(self.weight_decay, self.gradient_clip) < 0:
@@ -91,7 +96,7 @@ class InverseModule(pl.LightningModule):
         self.optimization = optimization or Optimization()
         self.average: AveragedModel | None = None
         if self.optimization.average:
-            self.average = AveragedModel(network, avg_fn=self.optimization.averaged)
+            self.average = AveragedModel(network, avg_fn=self.optimization.averaged).requires_grad_(False)
         self._validated: list[tuple[Tensor, Tensor]] = []
 
     @property
@@ -147,6 +152,9 @@ class InverseModule(pl.LightningModule):
             lr=self.optimization.learning_rate,
             weight_decay=self.optimization.weight_decay,
         )
-        steps = int(self.trainer.estimated_stepping_batches)
+        # Lightning's own estimate would open the training data before it knows which epoch a checkpoint has reached.
+        data, epochs = self.trainer.datamodule, self.trainer.max_epochs  # type: ignore[attr-defined]
+        assert isinstance(data, TumorDataModule) and epochs is not None
+        steps = epochs * data.training_batches
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optimization.rate(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

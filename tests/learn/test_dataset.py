@@ -93,6 +93,13 @@ def test_the_cache_has_a_limit(store: Store, joint: Targets, crop: Crop, cache_g
     assert (data.datasets["train"].densities is not None) == (cache_gb > 0)
 
 
+@pytest.mark.parametrize("batch_size", [5, 8, 100])
+def test_the_batches_of_an_epoch_are_known_before_it(store: Store, joint: Targets, crop: Crop, batch_size: int) -> None:
+    data = TumorDataModule(store, joint, crop, batch_size=batch_size)
+    data.setup("fit")
+    assert data.training_batches == len(data.train_dataloader())
+
+
 def test_an_incomplete_store_is_refused(joint: Targets, crop: Crop) -> None:
     unfinished = SimpleNamespace(complete=np.array([True, False]), split=np.array(["train", "val"]))
     with pytest.raises(InputError, match="1 of 2 samples"):
