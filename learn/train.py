@@ -4,7 +4,8 @@
 
 Writes `NAME.safetensors` with its model card (the best network by validation loss), `last.ckpt` after every
 epoch, `settings.json` and `logs/`. Started again with the same settings it goes on after the last finished epoch
-and ends with the same weights as if it had never stopped.
+and ends with the same weights as if it had never stopped. With -m it trains once for every choice of values, such as
+seed=1,2, each in its own folder under runs/sweep; a sweeper minimizes the best validation loss.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +25,38 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from engine import GRIDS, Atlas, InputError, Store, open_store
 from engine.command import require, run_command
+from engine.store import IDENTITY
 from learn.callbacks import EpochReport, ExportBest
 from learn.crop import Crop, atlas_context
 from learn.datamodule import TumorDataModule
 from learn.module import InverseModule, Optimization
 from learn.network import BLOCKS, InverseNetwork
+from learn.settings import LARGEST_SEED, given_path, whole_number
 from learn.targets import AXES, QUANTITIES, Targets
 from learn.weights import SUFFIX
 
 CHECKPOINT = "last.ckpt"
 DECISIVE = ("targets", "network", "optimizer", "epochs", "batch_size", "seed")
 """Settings that change the trained weights: a training is only continued with the same ones."""
+DECISIVE_TRAINER = ("precision", "devices", "num_nodes")
+"""Settings of `trainer` that do, too."""
+LOWEST = {"epochs": 1, "batch_size": 1, "workers": 0}
+"""Smallest values of whole-number settings."""
 
 
-def main(cfg: DictConfig) -> None:
-    """Train until `epochs` are done, continuing an earlier run of the same settings if there is one."""
+def main(cfg: DictConfig) -> float:
+    """Train until `epochs` are done, continuing an earlier run of the same settings if there is one.
+
+    Returns:
+        The lowest validation loss, for a sweeper to minimize.
+    """
     store = open_store(require(cfg, "data"))
-    out = Path(require(cfg, "out"))
+    out = given_path(cfg, "out")
+    refuse_wrong_numbers(cfg)
     targets = Targets.named(cfg.targets)
     optimization = read_optimization(cfg.optimizer)
     atlas = store.load_atlas()
@@ -67,30 +80,50 @@ def main(cfg: DictConfig) -> None:
             "accuracy": errors,
         }
 
-    trainer = build_trainer(cfg, out, optimization, ExportBest(out / f"{name}{SUFFIX}", describe))
+    export = ExportBest(out / f"{name}{SUFFIX}", describe)
+    trainer = build_trainer(cfg, out, optimization, export)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     print(f"trained {trainer.current_epoch} epochs; the best network is {out / name}{SUFFIX}")
+    return export.best
+
+
+def refuse_wrong_numbers(cfg: DictConfig) -> None:
+    """Check the numbers that no other part of a training checks.
+
+    Raises:
+        InputError: one of them is not a number, or out of range.
+    """
+    for key, lowest in LOWEST.items():
+        whole_number(cfg, key, lowest)
+    whole_number(cfg, "seed", 0, LARGEST_SEED)
+    if not isinstance(cfg.cache_gb, int | float):
+        raise InputError(f"cache_gb={cfg.cache_gb} must be a number of GB")
 
 
 def build_network(
     filters: int | Sequence[int], anchored: bool, targets: Targets, atlas: Atlas, crop: Crop
 ) -> InverseNetwork:
     """The paper's network, or the anchored one with its context of the atlas."""
-    widths = [filters] * BLOCKS if isinstance(filters, int) else list(filters)
-    if len(widths) != BLOCKS or min(widths) < 1:
+    widths = list(filters) if isinstance(filters, Sequence) else [filters] * BLOCKS
+    if len(widths) != BLOCKS or not all(isinstance(width, int) and width >= 1 for width in widths):
         raise InputError(f"network.filters={filters}: give one positive number, or one for each of {BLOCKS} blocks")
     if not anchored:
         return InverseNetwork(widths, len(targets))
     shape = atlas.grid.shape
     voxels = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1)
     places = atlas.grid.from_voxel(voxels)  # (x, y, z, 3)
-    coordinates = np.stack([QUANTITIES[f"origin_{axis}"].encode(places[..., i]) for i, axis in enumerate(AXES)])
+    scales = QUANTITIES | {quantity.name: quantity for quantity in targets.quantities}
+    coordinates = np.stack([scales[f"origin_{axis}"].encode(places[..., i]) for i, axis in enumerate(AXES)])
     context = torch.from_numpy(atlas_context(atlas, crop, coordinates))
     return InverseNetwork(widths, len(targets), context, targets.origin_outputs)
 
 
 def build_trainer(cfg: DictConfig, out: Path, optimization: Optimization, export: ExportBest) -> pl.Trainer:
-    """A Lightning trainer that leaves a whole checkpoint after every epoch."""
+    """A Lightning trainer that leaves a whole checkpoint after every epoch.
+
+    Raises:
+        InputError: Lightning does not accept a setting of `trainer`, such as an accelerator that is not there.
+    """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     keep_last = ModelCheckpoint(
@@ -99,25 +132,36 @@ def build_trainer(cfg: DictConfig, out: Path, optimization: Optimization, export
     callbacks: list[pl.Callback] = [export, keep_last, EpochReport()]
     if sys.stderr.isatty():
         callbacks.append(TQDMProgressBar())
-    return pl.Trainer(
-        accelerator=cfg.trainer.accelerator,
-        devices=cfg.trainer.devices,
-        num_nodes=cfg.trainer.num_nodes,
-        precision=cfg.trainer.precision,
-        max_epochs=cfg.epochs,
-        gradient_clip_val=optimization.gradient_clip or None,
-        callbacks=callbacks,
-        logger=CSVLogger(out, name="logs"),
-        log_every_n_steps=1,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_progress_bar=sys.stderr.isatty(),
-        enable_model_summary=False,
-    )
+    try:
+        return pl.Trainer(
+            accelerator=cfg.trainer.accelerator,
+            devices=cfg.trainer.devices,
+            num_nodes=cfg.trainer.num_nodes,
+            precision=cfg.trainer.precision,
+            max_epochs=cfg.epochs,
+            gradient_clip_val=optimization.gradient_clip or None,
+            callbacks=callbacks,
+            logger=CSVLogger(out, name="logs"),
+            log_every_n_steps=1,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_progress_bar=sys.stderr.isatty(),
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise InputError(f"Lightning refuses the trainer's settings: {' '.join(str(error).split())}") from error
 
 
 def read_optimization(settings: DictConfig) -> Optimization:
-    """The optimizer's settings from the configuration."""
+    """The optimizer's settings from the configuration.
+
+    Raises:
+        InputError: a setting is unknown or out of its range.
+    """
+    known = [field.name for field in fields(Optimization)]
+    unknown = [str(name) for name in settings if name not in known]
+    if unknown:
+        raise InputError(f"the optimizer has no setting {', '.join(unknown)}: choose from {', '.join(known)}")
     return Optimization(**{str(name): value for name, value in settings.items()})
 
 
@@ -126,7 +170,8 @@ def decisive_settings(cfg: DictConfig, store: Store) -> dict[str, Any]:
     settings = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(settings, dict)
     chosen = {name: settings[name] for name in DECISIVE}
-    return chosen | {"samples": len(store), "atlas": store.attributes["atlas"]["content_hash"]}
+    chosen |= {f"trainer.{name}": settings["trainer"][name] for name in DECISIVE_TRAINER}
+    return chosen | {"samples": len(store)} | {f"data.{key}": store.attributes.get(key) for key in IDENTITY}
 
 
 def find_checkpoint(out: Path, settings: dict[str, Any], resume: bool) -> Path | None:
@@ -158,7 +203,7 @@ def find_checkpoint(out: Path, settings: dict[str, Any], resume: bool) -> Path |
 def store_facts(store: Store) -> dict[str, Any]:
     """What a weights file repeats of its training store."""
     attributes = store.attributes
-    return {key: attributes[key] for key in ("model", "scheme", "atlas", "grid", "prior")}
+    return {key: attributes[key] for key in ("model", "scheme", "physics_version", "atlas", "grid", "prior")}
 
 
 def training_facts(cfg: DictConfig, data: TumorDataModule, optimization: Optimization) -> dict[str, Any]:

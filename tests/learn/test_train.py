@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import csv
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import DictConfig
 from safetensors.torch import load_file
 
-from engine import InputError
-from engine.command import compose
+from engine import PRIORS, InputError, Store
+from engine.command import compose, help_text, run_command
+from learn.crop import Crop
 from learn.module import InverseModule
-from learn.train import CHECKPOINT, main
+from learn.targets import Targets
+from learn.train import CHECKPOINT, build_network, decisive_settings, find_checkpoint, main
 from learn.weights import load_weights
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -20,8 +26,8 @@ SMALL = ["network.filters=4", "batch_size=8", "epochs=3", "trainer.precision=32-
 WEIGHTS = "fk_joint_quarter.safetensors"
 
 
-def train(store_path: Path, out: Path, *overrides: str) -> None:
-    main(compose("train", [f"data={store_path}", f"out={out}", *SMALL, *overrides]))
+def train(store_path: Path, out: Path, *overrides: str) -> float:
+    return main(compose("train", [f"data={store_path}", f"out={out}", *SMALL, *overrides]))
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +46,9 @@ def test_training_leaves_usable_weights(finished: Path, image: np.ndarray) -> No
     assert list(finished.glob("logs/*/metrics.csv"))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
 def test_killed_and_resumed_ends_with_the_same_weights(
-    finished: Path, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     step = InverseModule.training_step
 
@@ -53,9 +60,9 @@ def test_killed_and_resumed_ends_with_the_same_weights(
     with monkeypatch.context() as patch:
         patch.setattr(InverseModule, "training_step", die_in_the_second_epoch)
         with pytest.raises(RuntimeError, match="killed"):
-            train(store_path, tmp_path)
+            train(store_path, tmp_path, f"workers={workers}")
     assert (tmp_path / CHECKPOINT).exists()
-    train(store_path, tmp_path)
+    train(store_path, tmp_path, f"workers={workers}")
     expected, found = load_file(finished / WEIGHTS), load_file(tmp_path / WEIGHTS)
     for name, tensor in expected.items():
         assert torch.equal(tensor, found[name]), name
@@ -66,14 +73,32 @@ def test_killed_and_resumed_ends_with_the_same_weights(
 
 def test_a_finished_training_is_left_alone(finished: Path, store_path: Path) -> None:
     before = (finished / WEIGHTS).read_bytes()
-    train(store_path, finished)
+    score = train(store_path, finished)
     assert (finished / WEIGHTS).read_bytes() == before
+    with next(finished.glob("logs/version_0/metrics.csv")).open() as file:
+        losses = [float(line["val_loss"]) for line in csv.DictReader(file) if line["val_loss"]]
+    assert score == pytest.approx(min(losses), rel=1e-6)
 
 
-@pytest.mark.parametrize("change", ["seed=1", "epochs=4", "network.filters=5", "optimizer.learning_rate=0.1"])
+@pytest.mark.parametrize(
+    "change",
+    ["seed=1", "epochs=4", "network.filters=5", "optimizer.learning_rate=0.1", "trainer.precision=bf16-mixed"],
+)
 def test_other_settings_do_not_continue_a_training(finished: Path, store_path: Path, change: str) -> None:
     with pytest.raises(InputError, match="choose another out="):
         train(store_path, finished, change)
+
+
+@pytest.mark.parametrize("change", [{"seed": 7}, {"prior": {"name": "paper"}}, {"physics_version": 0}])
+def test_another_store_does_not_continue_a_training(
+    finished: Path, store_path: Path, store: Store, change: dict[str, object]
+) -> None:
+    config = compose("train", [f"data={store_path}", f"out={finished}", *SMALL])
+    assert find_checkpoint(finished, decisive_settings(config, store), resume=True)
+    other = copy.copy(store)
+    other.attributes = store.attributes | change
+    with pytest.raises(InputError, match=f"had another data.{next(iter(change))}"):
+        find_checkpoint(finished, decisive_settings(config, other), resume=True)
 
 
 def test_resume_false_does_not_overwrite(finished: Path, store_path: Path) -> None:
@@ -90,6 +115,32 @@ def test_a_place_that_cannot_be_written_is_refused(store_path: Path, tmp_path: P
 def test_data_must_be_given() -> None:
     with pytest.raises(InputError, match="data"):
         main(compose("train", []))
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("out=5", "out=5 is not a path"),
+        ("batch_size=0", "batch_size=0 must be a whole number of at least 1"),
+        ("epochs=0", "epochs=0 must"),
+        ("epochs=1.5", r"epochs=1\.5 must"),
+        ("workers=-1", "workers=-1 must"),
+        ("cache_gb=much", "cache_gb=much must"),
+        ("seed=-1", "seed=-1 must be a whole number from 0 to 4294967295"),
+        ("seed=4294967296", "seed=4294967296 must"),
+        ("seed=null", "seed=None must"),
+        ("+optimizer.momentum=0.9", "no setting momentum: choose from learning_rate"),
+        ("optimizer.learning_rate=fast", r"optimizer\.learning_rate=fast must"),
+        ("network.filters=many", r"network\.filters=many"),
+        ("network.filters=[8,8,8,0]", "one for each of 4 blocks"),
+        ("trainer.accelerator=abacus", "Lightning refuses"),
+        ("targets=mu1", "not a list"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence(store_path: Path, tmp_path: Path, setting: str, words: str) -> None:
+    with pytest.raises(InputError, match=words) as refused:
+        train(store_path, tmp_path, setting)
+    assert "\n" not in str(refused.value)
 
 
 def test_divergence_is_said_in_a_sentence(store_path: Path, tmp_path: Path) -> None:
@@ -115,3 +166,49 @@ def test_the_paper_experiment_is_the_papers() -> None:
     assert (config.network.filters, config.network.anchored, config.batch_size) == (64, False, 32)
     assert (config.optimizer.learning_rate, config.optimizer.weight_decay) == (6e-5, 0.05)
     assert (config.optimizer.schedule, config.optimizer.decay) == ("exponential", 0.999997)
+    targets = {quantity.name: quantity for quantity in Targets.named(config.targets).quantities}
+    prior = PRIORS["paper"]
+    time = np.array(prior.duration)
+    assert {quantity.scale for quantity in targets.values()} == {"linear"}
+    assert targets["mu1"].bounds == pytest.approx(np.sqrt(np.array(prior.diffusivity) * time))
+    assert targets["mu2"].bounds == pytest.approx(np.sqrt(np.array(prior.proliferation) * time))
+    assert tuple(targets[f"origin_{axis}"].bounds for axis in "xyz") == prior.origin_box
+
+
+def test_an_anchored_network_measures_places_as_its_targets_do(store: Store) -> None:
+    atlas = store.load_atlas()
+    targets = Targets.named([{"name": f"origin_{axis}", "bounds": [0, 1]} for axis in "xyz"])
+    context = build_network(4, True, targets, atlas, Crop.around(atlas)).context
+    assert context is not None
+    places = atlas.grid.from_voxel(np.array(Crop.around(atlas).start))
+    np.testing.assert_allclose(targets.decode(context[:3, 0, 0, 0].numpy()[None])["origin"][0], places, atol=1e-6)
+
+
+def test_a_sweep_trains_every_choice_in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    places: list[str] = []
+
+    def note(config: DictConfig) -> float:
+        places.append(config.out)
+        return 0.5
+
+    def sweep(*overrides: str) -> list[str]:
+        places.clear()
+        monkeypatch.setattr(sys, "argv", ["learn.train", "-m", "data=runs/fk.zarr", *overrides])
+        with pytest.raises(SystemExit) as ended:
+            run_command(note, "train")
+        assert ended.value.code == 0
+        return list(places)
+
+    assert sweep("seed=1,2", "workers=1") == ["runs/sweep/seed=1", "runs/sweep/seed=2"]
+    assert sweep("network=paper,anchored", "seed=3") == [
+        "runs/sweep/network=paper,seed=3", "runs/sweep/network=anchored,seed=3"
+    ]  # fmt: skip
+    assert sweep("seed=1", "out=runs/a,runs/b") == ["runs/a", "runs/b"]
+    assert compose("train").out == "runs/train"
+
+
+def test_help_shows_every_key() -> None:
+    text = help_text(main, "train")
+    for key in compose("train"):
+        assert f"{key}:" in text, key
