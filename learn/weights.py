@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from engine import Grid, InputError
 from learn.crop import Crop
@@ -61,8 +61,9 @@ class Estimator:
     def __post_init__(self) -> None:
         """Refuse parts that do not belong together."""
         for part in self.parts[1:]:
-            for key in ("grid", "atlas", "model", "scheme"):
-                if part.metadata[key] != self.metadata[key]:
+            for key in ("grid", "atlas", "model", "scheme", "physics_version"):
+                ours, theirs = self.metadata.get(key), part.metadata.get(key)
+                if None not in (ours, theirs) and ours != theirs:
                     raise InputError(
                         f"weights {self.metadata['name']} and {part.metadata['name']} differ in their {key}: "
                         "keep only networks in a folder that were trained on the same store"
@@ -133,8 +134,7 @@ def save_weights(path: str | Path, network: InverseNetwork, metadata: Mapping[st
     Returns:
         The path of the .safetensors file.
     """
-    path = Path(path)
-    path = path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
+    path = weights_path(path)
     header = {
         **metadata,
         "architecture": {
@@ -145,11 +145,23 @@ def save_weights(path: str | Path, network: InverseNetwork, metadata: Mapping[st
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={HEADER: json.dumps(header)})
-    partial.replace(path)
-    path.with_suffix(".md").write_text(model_card(header, sum(p.numel() for p in network.parameters())))
+    card = model_card(header, sum(p.numel() for p in network.parameters()))
+    _write_whole(path, save(tensors, metadata={HEADER: json.dumps(header)}))
+    _write_whole(path.with_suffix(".md"), card.encode())
     return path
+
+
+def weights_path(path: str | Path) -> Path:
+    """The path with the suffix of weights, which may be left out."""
+    path = Path(path)
+    return path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 def load_weights(source: str | Path) -> Estimator:

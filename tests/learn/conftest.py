@@ -53,7 +53,7 @@ def make_network(store: Store) -> Callable[..., InverseNetwork]:
 
 @pytest.fixture
 def save_network(store: Store, make_network: Callable[..., InverseNetwork]) -> Callable[..., Path]:
-    """Saves an untrained network for the store: `save_network(path, names, anchored, **metadata)`."""
+    """Saves an untrained network for the store: `save_network(path, names, anchored, **metadata)`; None omits."""
 
     def save(path: Path, names: tuple[str, ...], anchored: bool = True, **changes: object) -> Path:
         crop = Crop.around(store.load_atlas())
@@ -63,7 +63,8 @@ def save_network(store: Store, make_network: Callable[..., InverseNetwork]) -> C
             "crop": {"start": list(crop.start), "stop": list(crop.stop)},
             "training": {"epochs": 0},
         }
-        return save_weights(path, make_network(names, anchored), metadata | changes)
+        metadata = {key: value for key, value in (metadata | changes).items() if value is not None}
+        return save_weights(path, make_network(names, anchored), metadata)
 
     return save
 

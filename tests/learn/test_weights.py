@@ -48,8 +48,33 @@ def test_round_trip(
 
 def test_the_header_says_what_the_network_was_trained_on(save_network: Save, store: Store, tmp_path: Path) -> None:
     metadata = read_metadata(save_network(tmp_path / "net", JOINT))
-    for key in ("model", "scheme", "atlas", "grid", "prior"):
+    for key in ("model", "scheme", "physics_version", "atlas", "grid", "prior"):
         assert metadata[key] == store.attributes[key]
+
+
+def test_a_card_is_written_whole_or_not_at_all(
+    save_network: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_network(tmp_path / "net", JOINT)
+    card = path.with_suffix(".md")
+    before = card.read_text()
+    replace = Path.replace
+
+    def fail_at_the_card(self: Path, target: Path) -> Path:
+        if target == card:
+            raise OSError("killed")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail_at_the_card)
+    with pytest.raises(OSError, match="killed"):
+        save_network(tmp_path / "net", JOINT, scheme="gliomasolver")
+    assert card.read_text() == before
+
+
+def test_weights_have_the_mode_of_any_new_file(save_network: Save, tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    modes = {path.stat().st_mode for path in (save_network(tmp_path / "net", JOINT), tmp_path / "plain")}
+    assert len(modes) == 1
 
 
 def test_the_model_card_tells_a_person(save_network: Save, tmp_path: Path) -> None:
@@ -72,6 +97,11 @@ def test_networks_that_do_not_belong_together_are_refused(save_network: Save, tm
     save_network(tmp_path / "origin", ORIGIN, scheme="gliomasolver")
     with pytest.raises(InputError, match="differ in their scheme"):
         load_weights(tmp_path)
+    save_network(tmp_path / "origin", ORIGIN, physics_version=0)
+    with pytest.raises(InputError, match="differ in their physics_version"):
+        load_weights(tmp_path)
+    save_network(tmp_path / "origin", ORIGIN, physics_version=None)  # before it was recorded
+    assert load_weights(tmp_path).targets.names == JOINT
     save_network(tmp_path / "origin", JOINT)
     with pytest.raises(InputError, match="one network for each quantity"):
         load_weights(tmp_path)
