@@ -29,11 +29,13 @@ from engine import (
     simulate,
 )
 from engine.command import require, run_command
+from engine.fisher_kolmogorov import PHYSICS_VERSION
 from engine.progress import progress
 from learn.datamodule import split_rows
 from learn.dataset import draw_fixed_image
 from learn.metrics import density_errors, parameter_errors, summarize
-from learn.weights import Estimator, default_weights, load_weights, save_weights
+from learn.settings import given_path, require_writable, whole_number
+from learn.weights import Estimator, default_weights, load_weights, save_weights, weights_path
 
 BATCH = 32
 """Samples predicted and simulated together."""
@@ -63,27 +65,46 @@ class Evaluation:
 def main(cfg: DictConfig) -> None:
     """Evaluate, write the results and print the table."""
     store = open_store(require(cfg, "data"))
-    rows = split_rows(store, cfg.split)[: cfg.count]
-    weights = cfg.weights or default_weights(store.attributes["model"], tuple(store.attributes["grid"]["shape"]))
-    estimator = load_weights(weights)
+    count = None if cfg.count is None else whole_number(cfg, "count", 1)
+    rows = split_rows(store, cfg.split)[:count]
+    out = given_path(cfg, "out")
+    estimator = load_weights(choose_weights(cfg, store))
     refuse_other_physics(estimator, store)
+    published = None if cfg.publish is None else given_path(cfg, "publish")
+    if published is not None:
+        refuse_unpublishable(published, estimator)
+    require_writable(out, "out")
     evaluation = evaluate(estimator, store, rows, cfg.backend)
     facts = {"data": str(cfg.data), "split": cfg.split, "weights": estimator.metadata["name"]}
-    write_results(Path(cfg.out), evaluation, facts)
-    if cfg.publish:
-        publish(Path(cfg.publish), estimator, evaluation, cfg.split)
+    write_results(out, evaluation, facts)
+    if published is not None:
+        publish(published, estimator, evaluation, cfg.split, store)
+
+
+def choose_weights(cfg: DictConfig, store: Store) -> str | Path:
+    """The given weights, or those that are shipped for the store's grid."""
+    if cfg.weights is not None:
+        return given_path(cfg, "weights")
+    return default_weights(store.attributes["model"], tuple(store.attributes["grid"]["shape"]))
 
 
 def refuse_other_physics(estimator: Estimator, store: Store) -> None:
-    """Only compare a network with simulations of the kind that it learned.
+    """Only compare a network with simulations of the kind that it learned, and that are simulated here.
 
     Raises:
-        InputError: model, scheme, grid or atlas differ.
+        InputError: model, scheme, grid, atlas or the version of the physics differ.
     """
     learned, given = estimator.metadata, store.attributes
+    version = given.get("physics_version")
+    if version != PHYSICS_VERSION:
+        raise InputError(
+            f"the store {store.place} was simulated with physics version {version}, this program has version "
+            f"{PHYSICS_VERSION}: generate it again with python -m engine.generate"
+        )
     kinds = {
         "model": (learned["model"], given["model"]),
         "scheme": (learned["scheme"], given["scheme"]),
+        "physics version": (learned.get("physics_version", version), version),
         "grid": (list(learned["grid"]["shape"]), list(given["grid"]["shape"])),
         "spacing": (learned["grid"]["spacing"], given["grid"]["spacing"]),
         "atlas": (learned["atlas"]["content_hash"][:12], given["atlas"]["content_hash"][:12]),
@@ -193,17 +214,29 @@ def format_table(summary: Mapping[str, float | int], facts: Mapping[str, Any]) -
 MAE = ("mae_white_matter", "mae_gray_matter", "mae_csf", "mae_symmetric")
 
 
-def publish(path: Path, estimator: Estimator, evaluation: Evaluation, split: str) -> None:
-    """Save a network again with its measured accuracy in header and model card.
+def refuse_unpublishable(path: Path, estimator: Estimator) -> None:
+    """Check what `publish` needs, before the evaluation takes its time.
 
     Raises:
-        InputError: the estimator has several networks, whose accuracy belongs to all of them together.
+        InputError: the estimator has several networks, whose accuracy belongs to all of them together, or the file
+            cannot be written.
     """
     if len(estimator.parts) > 1:
-        raise InputError("publish= takes the weights of one network: these are several")
-    accuracy = {"split": split, **evaluation.summary()}
-    saved = save_weights(path, estimator.network, {**estimator.metadata, "name": path.stem, "accuracy": accuracy})
-    print(f"published {saved}")
+        raise InputError(f"publish= takes the weights of one network: these are {len(estimator.parts)}")
+    if not path.name or weights_path(path).is_dir():
+        raise InputError(f"publish={path} is not the name of a file: give one, such as publish=./fk_joint_half")
+    require_writable(path.parent, "publish")
+
+
+def publish(path: Path, estimator: Estimator, evaluation: Evaluation, split: str, store: Store) -> None:
+    """Save a network again with its measured accuracy, and the store's physics, in header and model card."""
+    metadata = {
+        **estimator.metadata,
+        "name": weights_path(path).stem,
+        "physics_version": store.attributes["physics_version"],
+        "accuracy": {"split": split, **evaluation.summary()},
+    }
+    print(f"published {save_weights(path, estimator.network, metadata)}")
 
 
 def _stack(scores: list[dict[str, float]]) -> Columns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 
 from engine import InputError, Store
 from engine.command import compose
-from learn.evaluate import evaluate, main, predicted_tumors
+from engine.fisher_kolmogorov import PHYSICS_VERSION
+from learn import evaluate as command
+from learn.evaluate import evaluate, main, predicted_tumors, refuse_other_physics
 from learn.weights import load_weights
 
 JOINT = ("mu1", "mu2", "origin_x", "origin_y", "origin_z")
@@ -45,7 +48,7 @@ def test_the_truth_scores_perfectly(store: Store) -> None:
 def test_the_command_writes_what_other_tools_rely_on(
     store_path: Path, save_network: Callable[..., Path], tmp_path: Path
 ) -> None:
-    weights = save_network(tmp_path / "net", JOINT)
+    weights = save_network(tmp_path / "net", JOINT, physics_version=None)  # before it was recorded
     arguments = [f"data={store_path}", f"weights={weights}", "split=all", "count=5"]
     main(compose("evaluate", [*arguments, f"out={tmp_path / 'out'}", f"publish={tmp_path / 'published'}"]))
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -56,6 +59,7 @@ def test_the_command_writes_what_other_tools_rely_on(
     published = load_weights(tmp_path / "published.safetensors").metadata
     assert published["name"] == "published"
     assert published["accuracy"]["count"] == 5
+    assert published["physics_version"] == PHYSICS_VERSION
 
 
 def test_origins_outside_tissue_are_moved_and_counted(store: Store) -> None:
@@ -86,6 +90,7 @@ def test_half_a_tumor_is_refused(store: Store, names: tuple[str, ...], words: st
     [
         ({"model": "mass_effect"}, "model mass_effect"),
         ({"scheme": "gliomasolver"}, "scheme gliomasolver"),
+        ({"physics_version": 0}, "physics version 0"),
         ({"atlas": {"name": "sri24", "content_hash": "0" * 64}}, "atlas 000000000000"),
         ({"grid": {"shape": [64, 64, 64], "spacing": 3.6, "corner": [0, 0, 0]}}, r"grid \[64, 64, 64\]"),
     ],
@@ -103,12 +108,44 @@ def test_weights_of_other_physics_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_place_that_cannot_be_written_is_refused(
-    store_path: Path, save_network: Callable[..., Path], tmp_path: Path
+def test_a_store_of_other_physics_is_refused(store: Store, save_network: Callable[..., Path], tmp_path: Path) -> None:
+    estimator = load_weights(save_network(tmp_path / "net", JOINT))
+    other = copy.copy(store)
+    other.attributes = store.attributes | {"physics_version": PHYSICS_VERSION + 1}
+    with pytest.raises(InputError, match=f"physics version {PHYSICS_VERSION + 1}, this program has"):
+        refuse_other_physics(estimator, other)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("count=0", "count=0 must be a whole number of at least 1"),
+        ("count=-3", "count=-3 must"),
+        ("count=few", "count=few must"),
+        ("out=5", "out=5 is not a path"),
+        ("weights=5", "weights=5 is not a path"),
+        ("publish=5", "publish=5 is not a path"),
+        ("publish=.", "not the name of a file"),
+        ("out=FILE/out", "cannot write .* another out="),
+        ("publish=FILE/net", "cannot write .* another publish="),
+        ("weights=FOLDER", "publish= takes the weights of one network: these are 2"),
+    ],
+)
+def test_a_wrong_value_is_refused_before_the_evaluation(
+    store_path: Path,
+    save_network: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    words: str,
 ) -> None:
-    weights = save_network(tmp_path / "net", JOINT)
+    monkeypatch.delattr(command, "evaluate")
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write"):
-        main(compose("evaluate", [
-            f"data={store_path}", f"weights={weights}", "split=all", "count=1", f"out={tmp_path / 'file' / 'out'}",
-        ]))  # fmt: skip
+    networks = {"growth": JOINT[:2], "origin": JOINT[2:]} if setting == "weights=FOLDER" else {"joint": JOINT}
+    for name, targets in networks.items():
+        save_network(tmp_path / "networks" / name, targets)
+    given = {"weights": tmp_path / "networks", "publish": tmp_path / "new", "out": tmp_path / "out"}
+    key, _, value = setting.partition("=")
+    given[key] = value.replace("FILE", str(tmp_path / "file")).replace("FOLDER", str(tmp_path / "networks"))
+    with pytest.raises(InputError, match=words):
+        main(compose("evaluate", [f"data={store_path}", *(f"{name}={value}" for name, value in given.items())]))
