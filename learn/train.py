@@ -29,7 +29,6 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from engine import GRIDS, Atlas, InputError, Store, open_store
 from engine.command import require, run_command
-from engine.store import IDENTITY
 from learn.callbacks import EpochReport, ExportBest
 from learn.crop import Crop, atlas_context
 from learn.datamodule import TumorDataModule
@@ -171,7 +170,7 @@ def decisive_settings(cfg: DictConfig, store: Store) -> dict[str, Any]:
     assert isinstance(settings, dict)
     chosen = {name: settings[name] for name in DECISIVE}
     chosen |= {f"trainer.{name}": settings["trainer"][name] for name in DECISIVE_TRAINER}
-    return chosen | {"samples": len(store)} | {f"data.{key}": store.attributes.get(key) for key in IDENTITY}
+    return chosen | {"samples": len(store)} | {f"data.{key}": value for key, value in store.identity.items()}
 
 
 def find_checkpoint(out: Path, settings: dict[str, Any], resume: bool) -> Path | None:

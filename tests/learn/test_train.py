@@ -89,7 +89,10 @@ def test_other_settings_do_not_continue_a_training(finished: Path, store_path: P
         train(store_path, finished, change)
 
 
-@pytest.mark.parametrize("change", [{"seed": 7}, {"prior": {"name": "paper"}}, {"physics_version": 0}])
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 7}, {"prior": {"name": "paper"}}, {"physics_version": 0}, {"atlas": {"content_hash": "0" * 64}}],
+)
 def test_another_store_does_not_continue_a_training(
     finished: Path, store_path: Path, store: Store, change: dict[str, object]
 ) -> None:
