@@ -96,10 +96,10 @@ class AntsWarp:
 
     @property
     def affine_scale(self) -> float:
-        """det(A)^(1/3), A: atlas -> patient; the file holds its inverse, which maps patient points to the atlas."""
+        """det(A)^(1/3), A: atlas -> patient, negative if it mirrors; the file holds A's inverse, for points."""
         (path,) = [name for name in self.forward if name.endswith(".mat")]
         matrix = np.asarray(ants.read_transform(path).parameters[:9]).reshape(3, 3)
-        return float(abs(np.linalg.det(matrix)) ** (-1.0 / 3.0))
+        return float(1.0 / np.cbrt(np.linalg.det(matrix)))
 
     def to_atlas(self, volume: Volume, like: Volume, interpolation: Interpolation) -> Volume:
         """A patient-space volume on an atlas-space grid."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, PRIORS
-from morph.evidence import Estimate, Fit
+from morph.evidence import MU1_RANGE, MU2_RANGE, Estimate, Fit
 from morph.registration import Agreement
 
 Verdict = Literal["pass", "warn", "fail"]
@@ -69,6 +69,27 @@ def check_registration(agreement: Agreement) -> list[Check]:
     ]
 
 
+def check_orientation(margin: float) -> Check:
+    """Does the patient's T1 lie the way its affine says? (see `morph.orientation`)."""
+    return at_least("orientation", margin, 0.08, 0.0, "lead of the T1's orientation over any other, in correlation,")
+
+
+def check_scale(scale: float) -> Check:
+    """Are the two brains of about one size? Otherwise the voxel size in the header is likely wrong."""
+    ratio = max(scale, 1.0 / scale) if scale > 0 else float("inf")
+    return at_most("registration_scale", ratio, 1.25, 1.5, "ratio of the sizes of patient and atlas")
+
+
+def check_inputs(core: NDArray[np.bool_], edema: NDArray[np.bool_], brain: NDArray[np.bool_]) -> list[Check]:
+    """Do the patient's masks lie in the patient's brain, and do they show two things? All bool (x, y, z)."""
+    total = max(int(edema.sum()), 1)
+    inside, beyond = int((edema & brain).sum()) / total, int((edema & ~core).sum()) / total
+    return [
+        at_least("masks_in_brain", inside, 0.95, 0.5, "share of the masks inside the brain of the T1"),
+        at_least("edema_beyond_core", beyond, 0.01, -np.inf, "share of the edema mask that is not core"),
+    ]
+
+
 def check_masks(visible: NDArray[np.bool_], tissue: NDArray[np.bool_]) -> Check:
     """Does the visible tumor fall on tissue of the atlas, where a tumor can grow? Both bool (x, y, z)."""
     total = int(visible.sum())
@@ -95,6 +116,35 @@ def check_thresholds(fit: Fit) -> list[Check]:
         subject = f"distance of the fitted {value:.2f} from the edge of {low}-{high}, as a share of that range,"
         checks.append(at_least(name, inside, EDGE_SHARE, -np.inf, subject))
     return checks
+
+
+def check_patient_fit(
+    density: NDArray[np.float32], fit: Fit, core: NDArray[np.bool_], edema: NDArray[np.bool_]
+) -> list[Check]:
+    """Does what is delivered, on the patient's grid, look like the patient's own masks? All (x, y, z)."""
+    checks = []
+    for name, threshold, mask in (("core", fit.core_threshold, core), ("edema", fit.edema_threshold, edema)):
+        shown = density >= threshold
+        dice = 2 * int((shown & mask).sum()) / max(int(shown.sum() + mask.sum()), 1)
+        checks.append(at_least(f"patient_{name}", dice, 0.6, 0.3, f"Dice of the delivered and the visible {name}"))
+    return checks
+
+
+def check_ranges(estimate: Estimate) -> list[Check]:
+    """Do the tumor's numbers lie inside what a search may reach, or at its bounds?"""
+    checks = []
+    for name, value, (low, high) in (("mu1", estimate.mu1, MU1_RANGE), ("mu2", estimate.mu2, MU2_RANGE)):
+        inside = min(np.log(value / low), np.log(high / value)) / np.log(high / low)
+        subject = f"distance of {name} = {value:.3g} from the edge of {low}-{high}, as a share of that range,"
+        checks.append(at_least(f"{name}_in_range", inside, EDGE_SHARE, -np.inf, subject))
+    return checks
+
+
+def check_network(estimate: Estimate | None, moved: float) -> list[Check]:
+    """Did the network give a finite answer whose origin [mm outside tissue] can be one?"""
+    finite = at_least("network_finite", float(estimate is not None), 1.0, -np.inf, "number of finite network answers")
+    far = at_most("network_origin_in_tissue", moved, 8.0, np.inf, "distance in mm of the network's origin from tissue")
+    return [finite] if estimate is None else [finite, far]
 
 
 def check_density(density: NDArray[np.float32], brain: NDArray[np.bool_]) -> list[Check]:

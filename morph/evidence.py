@@ -15,6 +15,9 @@ from scipy import ndimage
 
 from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, Atlas, FisherKolmogorovParameters, simulate
 
+MU1_RANGE = (2.5, 50.0)
+MU2_RANGE = (2.5, 18.0)
+"""What accepted samples of the prior reach (2.7-45 mm, 2.8-16.6), slightly wider: bounds of the search."""
 THRESHOLD_STEP = 0.01
 """Step [1] of the thresholds that are tried (ours)."""
 

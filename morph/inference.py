@@ -11,14 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from engine import GRIDS, Anatomy, Atlas, Grid, InputError, render_image, simulate
+from engine import GRIDS, Anatomy, Atlas, Grid, InputError, nearest_tissue, render_image, simulate
 from engine.atlas import box_average, place
+from engine.fisher_kolmogorov import PHYSICS_VERSION
 from learn import Estimator, default_weights, load_weights
 from morph.evidence import Estimate, Evidence, Fit
 from morph.refine import RefinementSettings, refine
 from morph.volume import Volume
 
 MODEL = "fisher_kolmogorov"
+SCHEME = "converged"
+"""What the pipeline simulates with; weights trained on anything else are refused."""
 HALF = 0.5
 """A coarse voxel belongs to a mask if at least half of it does, as a mean density would cross a threshold."""
 EDGE = 1.0
@@ -65,6 +68,8 @@ def prepare_brain(anatomy: Anatomy, weights: str, fine: Grid = GRIDS["full"]) ->
     about = estimator.metadata
     if about["model"] != MODEL:
         raise InputError(f"the weights {name} were trained for the model {about['model']}: this pipeline needs {MODEL}")
+    if about["scheme"] != SCHEME or about.get("physics_version", PHYSICS_VERSION) != PHYSICS_VERSION:
+        raise InputError(f"the weights {name} were trained on other physics than {SCHEME}, version {PHYSICS_VERSION}")
     missing = {"mu1", "mu2", "origin_x"} - set(estimator.targets.names)
     if missing:
         raise InputError(f"the weights {name} do not predict {', '.join(sorted(missing))}: give joint weights")
@@ -90,13 +95,21 @@ def onto_grid(mask: NDArray[np.bool_], affine: NDArray[np.float64], grid: Grid) 
 
 
 def estimate_tumor(core: NDArray[np.bool_], edema: NDArray[np.bool_], brain: Brain) -> Estimate | None:
-    """The network's answer to two masks on the coarse grid; None without a network."""
+    """The network's answer to two masks on the coarse grid; None without a network, or if it is not finite."""
     if brain.estimator is None:
         return None
     image = render_image(core, edema, brain.coarse.tissue)
     answer = brain.estimator.predict(image[None])
-    origin = tuple(float(v) for v in np.clip(answer["origin"][0], 0, 1))
-    return Estimate(float(answer["mu1"][0]), float(answer["mu2"][0]), (origin[0], origin[1], origin[2]))
+    mu1, mu2, origin = float(answer["mu1"][0]), float(answer["mu2"][0]), answer["origin"][0]
+    if not np.all(np.isfinite([mu1, mu2, *origin])):
+        return None
+    return Estimate(mu1, mu2, (float(origin[0]), float(origin[1]), float(origin[2])))
+
+
+def distance_to_tissue(estimate: Estimate, atlas: Atlas) -> float:
+    """How far [mm] an estimate's origin lies from the nearest place where it can be one."""
+    moved = np.asarray(nearest_tissue(estimate.origin, atlas)) - np.asarray(estimate.origin)
+    return float(np.linalg.norm(moved * atlas.grid.extent))
 
 
 def find_tumor(

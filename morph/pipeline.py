@@ -23,16 +23,23 @@ from morph.checks import (
     check_density,
     check_estimate,
     check_fit,
+    check_inputs,
     check_masks,
+    check_network,
+    check_orientation,
     check_origin,
+    check_patient_fit,
+    check_ranges,
     check_registration,
+    check_scale,
     check_size,
     check_thresholds,
     worst,
 )
 from morph.evidence import Estimate, Fit
 from morph.fallback import distance_density
-from morph.inference import Brain, estimate_tumor, final_density, find_tumor, onto_grid
+from morph.inference import Brain, distance_to_tissue, estimate_tumor, final_density, find_tumor, onto_grid
+from morph.orientation import orientation_margin
 from morph.patient import Patient
 from morph.refine import RefinementSettings
 from morph.registration import TUMOR_MARGIN, Registration, Warp, grow_mask, measure_agreement
@@ -113,7 +120,12 @@ def run_pipeline(
     ignore = grow_mask(patient.masks.edema, patient.t1.spacing, TUMOR_MARGIN)
     with watch.stage("registration", "register the atlas to the patient"):
         warp = registration.register(patient.t1, brain.t1, ignore)
-        checks = check_registration(measure_agreement(warp, patient.t1, brain.t1, ignore))
+        checks = [
+            *check_inputs(patient.masks.core, patient.masks.edema, patient.brain),
+            check_orientation(orientation_margin(patient.t1, brain.t1, ignore)),
+            *check_registration(measure_agreement(warp, patient.t1, brain.t1, ignore)),
+            check_scale(warp.affine_scale),
+        ]
     with watch.stage("masks", "bring the masks to the atlas"):
         masks = masks_on_atlas(patient, warp, brain)
         core, edema = (onto_grid(mask, brain.anatomy.affine, brain.coarse.grid) for mask in masks)
@@ -122,13 +134,16 @@ def run_pipeline(
         return _fallback(patient, checks, None, None, warp.affine_scale, watch)
     with watch.stage("network", "estimate the tumor"):
         estimate = estimate_tumor(core, edema, brain)
+        if brain.estimator is not None:
+            moved = 0.0 if estimate is None else distance_to_tissue(estimate, brain.coarse)
+            checks += check_network(estimate, moved)
     with watch.stage("refinement", "refine the estimate"):
         fit = find_tumor(masks, estimate, brain, refinement)
-        checks += [*check_fit(fit), *check_thresholds(fit)]
+        checks += [*check_fit(fit), *check_thresholds(fit), *check_ranges(fit.estimate)]
         if estimate is not None:
             checks.append(check_estimate(estimate, fit, brain.fine.grid.extent))
     with watch.stage("simulation", "simulate the tumor and bring it back"):
-        density, origin_mm, found = _bring_back(fit.estimate, patient, warp, brain)
+        density, origin_mm, found = _bring_back(fit, patient, warp, brain)
         checks += found
     if worst(checks) == "fail":
         return _fallback(patient, checks, estimate, fit, warp.affine_scale, watch)
@@ -149,16 +164,17 @@ def masks_on_atlas(patient: Patient, warp: Warp, brain: Brain) -> tuple[NDArray[
 
 
 def _bring_back(
-    estimate: Estimate, patient: Patient, warp: Warp, brain: Brain
+    fit: Fit, patient: Patient, warp: Warp, brain: Brain
 ) -> tuple[Volume, NDArray[np.float64], list[Check]]:
     """Density on the T1's grid, origin in the patient's world [mm], and what the two look like there."""
-    in_atlas = final_density(estimate, brain)
+    in_atlas = final_density(fit.estimate, brain)
     warped = warp.to_patient(in_atlas, patient.t1, "linear").array
     density = patient.t1.with_array(np.where(patient.brain, np.clip(warped, 0, 1), 0))
-    origin = warp.points_to_patient(brain.fine.grid.to_world(estimate.origin)[None])[0]
+    origin = warp.points_to_patient(brain.fine.grid.to_world(fit.estimate.origin)[None])[0]
     solid = (in_atlas.array >= SIZE_DENSITY) & brain.fine.tissue
     volume = float(np.count_nonzero(solid)) * brain.fine.grid.voxel_volume
     checks = [
+        *check_patient_fit(density.array, fit, patient.masks.core, patient.masks.edema),
         *check_density(density.array, patient.brain),
         check_origin(_distance_to_brain(origin, patient)),
         check_size(volume),

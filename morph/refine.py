@@ -21,11 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import InputError
-from morph.evidence import Estimate, Evidence, Fit
+from morph.evidence import MU1_RANGE, MU2_RANGE, Estimate, Evidence, Fit
 
-MU1_RANGE = (2.5, 50.0)
-MU2_RANGE = (2.5, 18.0)
-"""What accepted samples of the prior reach (2.7-45 mm, 2.8-16.6), slightly wider: bounds of the search."""
 STEPS = np.array([0.25, 0.30, 5.0, 5.0, 5.0])
 """First steps in log(mu1 mu2), log(mu1 / mu2) and the origin [mm], about the errors of an estimate (ours)."""
 FINE_STEP = 0.15
@@ -75,13 +72,14 @@ class Search:
     Attributes:
         center: the start, zero of the search's coordinates.
         pull: see `RefinementSettings`.
-        best: the fit with the lowest penalized loss.
+        best: the fit with the lowest penalized loss, measured on the grid of the last `run`; never worse than
+            where that run began.
         place: its coordinates (in `STEPS`), (5,).
     """
 
     center: Estimate
     pull: float
-    best: Fit | None = None
+    best: Fit
     place: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(STEPS)))
     _lowest: float = np.inf
 
@@ -90,7 +88,8 @@ class Search:
         strategy = cma.CMAEvolutionStrategy(
             self.place, step, {"seed": settings.seed + 1, "popsize": settings.population, "verbose": -9}
         )
-        self._lowest = np.inf
+        self.best = evidence.compare([self.decode(self.place, evidence)])[0]
+        self._lowest = self.best.loss + self.pull * float(self.place @ self.place)
         for _ in range(-(-evaluations // settings.population)):
             places = strategy.ask()
             fits = evidence.compare([self.decode(place, evidence) for place in places])
@@ -122,16 +121,23 @@ def refine(coarse: Evidence, fine: Evidence, estimate: Estimate | None, settings
 
     Returns:
         The best fit, measured on the fine grid.
+
+    Raises:
+        InputError: neither a network's answer nor a search is wanted.
     """
-    start = best_start(coarse, estimate)
     if settings.evaluations == 0:
-        return fine.compare([_moved(start.estimate, fine)])[0]
+        if estimate is None:
+            raise InputError(
+                "refinement.evaluations=0 keeps the network's answer, and there is none: refine"
+            )
+        return fine.compare([_moved(estimate, fine)])[0]
+    start = best_start(coarse, estimate)
     search = Search(start.estimate, settings.pull, start)
     search.run(coarse, settings.evaluations, 1.0, settings)
     found = search.decode(search.place, coarse)
     if settings.fine_evaluations and found.mu1 / found.mu2 < coarse.atlas.grid.spacing:
         search.run(fine, settings.fine_evaluations, FINE_STEP, settings)
-        found = search.decode(search.place, fine)
+        return search.best
     return fine.compare([_moved(found, fine)])[0]
 
 

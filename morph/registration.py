@@ -26,7 +26,10 @@ class Warp(Protocol):
 
     @property
     def affine_scale(self) -> float:
-        """det(A)^(1/3) of the affine part A: atlas -> patient; a length in the atlas times it is the patient's."""
+        """det(A)^(1/3) of the affine part A: atlas -> patient; a length in the atlas times it is the patient's.
+
+        Negative for an affine part that mirrors, which no check lets pass.
+        """
         ...
 
     def to_atlas(self, volume: Volume, like: Volume, interpolation: Interpolation) -> Volume:

@@ -1,0 +1,141 @@
+"""The checks notice: each kind of wrong input or answer ends in its own check, by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engine import load_anatomy
+from morph.checks import check_inputs, check_network, check_patient_fit, check_ranges, check_scale
+from morph.evidence import Estimate, Fit
+from morph.inference import Brain
+from morph.orientation import orientation_margin
+from morph.patient import Patient, find_case, load_patient
+from morph.pipeline import run_pipeline
+from morph.refine import RefinementSettings, refine
+from morph.volume import Volume
+from tests.morph.test_run import Case, SamePlace, _resample, brain  # noqa: F401
+
+QUICK = RefinementSettings(evaluations=12, fine_evaluations=0)
+NAMES = {
+    "masks_in_brain", "edema_beyond_core", "orientation", "registration_brain_dice", "registration_correlation",
+    "registration_scale", "masks_in_tissue", "fit_core", "fit_edema", "threshold_core", "threshold_edema",
+    "mu1_in_range", "mu2_in_range", "patient_core", "patient_edema", "density_not_empty",
+    "density_not_everywhere", "origin_in_brain", "size_in_prior",
+}  # fmt: skip
+
+
+class Moved(SamePlace):
+    """A registration that carries the atlas 40 mm to the side on the way back."""
+
+    def to_patient(self, volume: Volume, like: Volume, interpolation: str) -> Volume:
+        shift = np.eye(4)
+        shift[0, 3] = 40.0
+        return _resample(Volume(volume.array, shift @ volume.affine), like, interpolation)  # type: ignore[arg-type]
+
+    def points_to_patient(self, points: np.ndarray) -> np.ndarray:
+        return points + np.array([120.0, 0.0, 0.0])
+
+
+class Doubled(SamePlace):
+    """A registration of a patient whose header claims twice the size."""
+
+    affine_scale = 2.0
+
+
+class Mirrored(SamePlace):
+    """A registration that turned the brain inside out."""
+
+    affine_scale = -1.0
+
+
+@pytest.fixture
+def patient(case: Case) -> Patient:
+    return load_patient(find_case(case("RAS")))
+
+
+def verdicts(patient: Patient, brain: Brain, registration: SamePlace) -> dict[str, str]:  # noqa: F811
+    answer = run_pipeline(patient, brain, registration, QUICK)
+    return {check.name: check.verdict for check in answer.checks} | {"method": answer.method}
+
+
+def test_every_question_is_asked(patient: Patient, brain: Brain) -> None:  # noqa: F811
+    found = verdicts(patient, brain, SamePlace())
+    assert set(found) - {"method"} == NAMES
+    assert "fail" not in found.values()
+    for name in ("orientation", "registration_brain_dice", "registration_scale", "masks_in_brain", "patient_edema"):
+        assert found[name] == "pass", name
+
+
+def test_a_lost_registration_is_noticed(patient: Patient, brain: Brain) -> None:  # noqa: F811
+    found = verdicts(patient, brain, Moved())
+    assert found["method"] == "fallback"
+    for name in ("registration_brain_dice", "patient_core", "patient_edema", "origin_in_brain"):
+        assert found[name] == "fail", name
+
+
+@pytest.mark.parametrize("registration", [Doubled(), Mirrored()])
+def test_a_wrong_voxel_size_is_noticed(patient: Patient, brain: Brain, registration: SamePlace) -> None:  # noqa: F811
+    found = verdicts(patient, brain, registration)
+    assert (found["registration_scale"], found["method"]) == ("fail", "fallback")
+
+
+def test_a_brain_that_faces_backwards_is_noticed(patient: Patient, brain: Brain) -> None:  # noqa: F811
+    turned = replace(
+        patient,
+        t1=patient.t1.with_array(patient.t1.array[::-1, ::-1].copy()),
+        masks=replace(patient.masks, core=patient.masks.core[::-1, ::-1], edema=patient.masks.edema[::-1, ::-1]),
+    )
+    found = verdicts(turned, brain, SamePlace())
+    assert (found["orientation"], found["method"]) == ("fail", "fallback")
+
+
+@pytest.mark.parametrize("axes", [(0, 1), (1,), (2,), (0, 2), (1, 2)])
+def test_real_brains_are_told_from_turned_ones(axes: tuple[int, ...]) -> None:
+    atlas, other = load_anatomy("sri24"), load_anatomy("mni152")
+    fixed, straight = Volume(atlas.t1, atlas.affine), Volume(other.t1, other.affine)
+    nothing = np.zeros(other.t1.shape, dtype=bool)
+    turned = Volume(np.ascontiguousarray(np.flip(other.t1, axes)), other.affine)
+    assert orientation_margin(straight, fixed, nothing) > 0.1
+    assert orientation_margin(turned, fixed, nothing) < 0
+
+
+def test_masks_outside_the_brain_and_masks_that_say_one_thing() -> None:
+    brain_mask = np.zeros((8, 8, 8), dtype=bool)
+    brain_mask[:4] = True
+    core = np.zeros_like(brain_mask)
+    core[3:8] = True
+    assert [check.verdict for check in check_inputs(core, core, brain_mask)] == ["fail", "warn"]
+    edema = brain_mask
+    assert [check.verdict for check in check_inputs(core & brain_mask, edema, brain_mask)] == ["pass", "pass"]
+
+
+def test_numbers_at_the_bounds_and_answers_that_are_none() -> None:
+    inside, outside = Estimate(10.0, 4.0, (0.5, 0.5, 0.5)), Estimate(50.0, 2.5, (0.5, 0.5, 0.5))
+    assert [check.verdict for check in check_ranges(inside)] == ["pass", "pass"]
+    assert [check.verdict for check in check_ranges(outside)] == ["warn", "warn"]
+    assert [check.verdict for check in check_network(None, 0.0)] == ["warn"]
+    assert [check.verdict for check in check_network(inside, 30.0)] == ["pass", "warn"]
+    assert [check_scale(s).verdict for s in (1.0, 0.9, 1.4, 0.5, -1.0)] == ["pass", "pass", "warn", "fail", "fail"]
+
+
+def test_the_delivered_density_is_held_against_the_patients_own_masks() -> None:
+    fit = Fit(Estimate(10.0, 4.0, (0.5, 0.5, 0.5)), 0.6, 0.2, 0.9, 0.9)
+    core, edema = (np.zeros((6, 6, 6), dtype=bool) for _ in range(2))
+    core[2:4], edema[1:5] = True, True
+    density = np.where(core, 0.8, np.where(edema, 0.3, 0.0)).astype(np.float32)
+    assert [check.value for check in check_patient_fit(density, fit, core, edema)] == [1.0, 1.0]
+    assert [check.verdict for check in check_patient_fit(0 * density, fit, core, edema)] == ["fail", "fail"]
+
+
+def test_a_search_never_ends_worse_than_it_began(brain: Brain) -> None:  # noqa: F811
+    from engine import observe, simulate
+    from morph.evidence import Evidence
+
+    truth = Estimate(8.0, 4.0, (0.425, 0.5, 0.425))
+    masks = [observe(simulate([truth.parameters()], a).density[0], 0.6, 0.3) for a in (brain.coarse, brain.fine)]
+    coarse, fine = (Evidence(*m, a) for m, a in zip(masks, (brain.coarse, brain.fine), strict=True))
+    found = refine(coarse, fine, truth, RefinementSettings(evaluations=12, fine_evaluations=12))
+    assert found.loss < 0.02
