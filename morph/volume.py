@@ -1,17 +1,21 @@
 """Reading and writing NIfTI volumes: inside the package every array has RAS axes, files keep their own.
 
 A `Volume` is an array with the affine of its RAS-oriented axes. A `Frame` remembers how the patient's T1 lies on
-disk, so that what is written comes back in its orientation, its affine and its header.
+disk, so that what is written comes back in its orientation and its affine, with the codes that say which world that
+affine leads to; the rest of the header is new.
 """
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from nibabel.spatialimages import HeaderDataError, ImageDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import ArrayLike, NDArray
 
 from engine import InputError
@@ -20,6 +24,14 @@ AFFINE_TOLERANCE = 0.05
 """How far [mm] two files' voxel corners may lie apart and still count as the same grid: a rounded header (ours)."""
 SHEAR_TOLERANCE = 1e-3
 """Largest cosine between two voxel axes: ANTs, like DICOM, knows only right-angled voxels (ours)."""
+
+MILLIMETERS = (0, 2)
+"""NIfTI-1 codes of the unit of length that are taken: unknown, which means mm everywhere, and mm."""
+UNREADABLE = (
+    nib.filebasedimages.ImageFileError, HeaderDataError, ImageDataError, WrapStructError, zlib.error, OSError, EOFError,
+    ValueError,
+)  # fmt: skip
+"""What nibabel raises for files that are damaged or no images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +76,7 @@ class Frame:
     Attributes:
         affine: voxel index -> world RAS [mm] in the file's own axes, float64 (4, 4).
         shape: voxels along the file's own axes.
-        header: the file's header, or None for a volume that never was a file.
+        header: the file's header, whose form codes are kept; None for a volume that never was a file.
     """
 
     affine: NDArray[np.float64]
@@ -80,8 +92,8 @@ def read_volume(path: str | Path, like: Volume | None = None) -> Volume:
         like: the volume (the patient's T1) whose grid this one must share; None to take any.
 
     Raises:
-        InputError: the file is missing or unreadable, is not 3-D, holds NaN or infinity, has no usable affine,
-            or lies on another grid than `like`.
+        InputError: the file is missing or unreadable, is not 3-D, holds NaN, infinity or no numbers, does not say
+            where its voxels lie in mm, or lies on another grid than `like`.
     """
     return _read(Path(path), like)[0]
 
@@ -93,12 +105,11 @@ def read_with_frame(path: str | Path) -> tuple[Volume, Frame]:
         InputError: see `read_volume`.
     """
     volume, image = _read(Path(path), None)
-    header = image.header if isinstance(image.header, nib.Nifti1Header) else None
-    return volume, Frame(np.asarray(image.affine, dtype=np.float64), image.shape, header)
+    return volume, Frame(np.asarray(image.affine, dtype=np.float64), image.shape, image.header)
 
 
 def write_volume(path: Path, volume: Volume, frame: Frame, dtype: type = np.float32) -> None:
-    """Write a volume that lies on the frame's grid, in the frame's own orientation, affine and units.
+    """Write a volume that lies on the frame's grid, in the frame's own orientation and affine, in mm.
 
     Args:
         path: where to; the ending .nii.gz compresses.
@@ -109,7 +120,7 @@ def write_volume(path: Path, volume: Volume, frame: Frame, dtype: type = np.floa
     array = apply_orientation(volume.array, inv_orientation(frame))
     image = nib.Nifti1Image(array.astype(dtype), frame.affine)
     if frame.header is not None:
-        image.set_sform(frame.affine, code=int(frame.header["sform_code"]) or 1)
+        image.set_sform(frame.affine, code=int(frame.header["sform_code"]))
         image.set_qform(frame.affine, code=int(frame.header["qform_code"]))
     image.header.set_xyzt_units("mm")
     nib.save(image, path)
@@ -124,21 +135,11 @@ def inv_orientation(frame: Frame) -> NDArray[np.float64]:
     return back
 
 
-def _read(path: Path, like: Volume | None) -> tuple[Volume, nib.spatialimages.SpatialImage]:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist or is not a file: give the path of a NIfTI image (.nii, .nii.gz)")
-    try:
-        image = nib.load(path)
-        if not isinstance(image, nib.spatialimages.SpatialImage):
-            raise InputError(f"{path} is not an image: give a NIfTI volume")
-        shape = image.shape
-        array = np.asarray(image.dataobj, dtype=np.float32)
-    except InputError:
-        raise
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a NIfTI image ({error}): is it complete?") from error
-    if len(shape) != 3:
-        raise InputError(f"{path} is {len(shape)}-D with shape {shape}: give one 3-D volume")
+def _read(path: Path, like: Volume | None) -> tuple[Volume, nib.Nifti1Pair]:
+    image, array = _load(path)
+    if array.ndim != 3:
+        raise InputError(f"{path} is {array.ndim}-D with shape {array.shape}: give one 3-D volume")
+    _check_header(path, image.header)
     affine = np.asarray(image.affine, dtype=np.float64)
     _check_affine(path, affine)
     if not np.all(np.isfinite(array)):
@@ -146,10 +147,40 @@ def _read(path: Path, like: Volume | None) -> tuple[Volume, nib.spatialimages.Sp
         raise InputError(f"{path} holds {bad} NaN or infinite voxels: replace them (outside the brain by 0)")
     orientation = io_orientation(affine)
     canonical = np.ascontiguousarray(apply_orientation(array, orientation))
-    volume = Volume(canonical, affine @ inv_ornt_aff(orientation, shape))
+    volume = Volume(canonical, affine @ inv_ornt_aff(orientation, array.shape))
     if like is not None:
         check_same_grid(volume, like, str(path))
     return volume, image
+
+
+def _load(path: Path) -> tuple[nib.Nifti1Pair, NDArray[np.float32]]:
+    """The image and its numbers as they lie on disk."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist or is not a file: give the path of a NIfTI image (.nii, .nii.gz)")
+    try:
+        image = nib.load(path)
+        if not isinstance(image, nib.Nifti1Pair):
+            raise InputError(f"{path} is not a NIfTI image: convert it to .nii or .nii.gz")
+        kind = image.get_data_dtype()
+        if kind.kind not in "iuf":
+            raise InputError(f"{path} holds colors or complex numbers ({kind}): give one number for each voxel")
+        return image, np.asarray(image.dataobj, dtype=np.float32)
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} cannot be read as a NIfTI image ({reason}): is it complete?") from error
+
+
+def _check_header(path: Path, header: nib.Nifti1Header) -> None:
+    """Refuse a header that leaves open where the voxels lie, or says it in another unit."""
+    if not (header["sform_code"] or header["qform_code"]):
+        raise InputError(
+            f"{path} does not say how it is oriented (its sform_code and qform_code are both 0): "
+            "convert it again from its source, or set the right affine in its header"
+        )
+    if int(header["xyzt_units"]) % 8 not in MILLIMETERS:
+        raise InputError(f"{path} is not in mm (its xyzt_units are {int(header['xyzt_units'])}): convert its header")
 
 
 def _check_affine(path: Path, affine: NDArray[np.float64]) -> None:

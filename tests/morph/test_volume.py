@@ -60,10 +60,80 @@ def test_missing_and_broken_files_are_refused(tmp_path: Path) -> None:
     broken.write_bytes(b"no image")
     with pytest.raises(InputError, match="cannot be read"):
         read_volume(broken)
-    cut = save(tmp_path / "whole.nii.gz", make_arrays()["t1"])
-    cut.write_bytes(cut.read_bytes()[:3000])
-    with pytest.raises(InputError, match="cannot be read"):
-        read_volume(cut)
+    whole = save(tmp_path / "whole.nii.gz", make_arrays()["t1"])
+    for damage in (lambda data: data[:3000], lambda data: data[:2000] + bytes(64) + data[2064:]):
+        (tmp_path / "damaged.nii.gz").write_bytes(damage(whole.read_bytes()))
+        with pytest.raises(InputError, match="cannot be read"):
+            read_volume(tmp_path / "damaged.nii.gz")
+
+
+def test_broken_headers_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "t1.nii", make_arrays()["t1"])
+    header = path.read_bytes()
+    for offset in (70, 40):  # the type of the numbers, the count of dimensions
+        path.write_bytes(header[:offset] + b"\x7f\x7f" + header[offset + 2 :])
+        with pytest.raises(InputError, match="cannot be read") as refusal:
+            read_volume(path)
+        assert "\n" not in str(refusal.value)
+
+
+def test_colors_and_complex_numbers_are_refused(tmp_path: Path) -> None:
+    colors = np.zeros((4, 4, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    for array in (colors, np.zeros((4, 4, 4), dtype=np.complex64)):
+        nib.save(nib.Nifti1Image(array, AFFINE), tmp_path / "t1.nii.gz")
+        with pytest.raises(InputError, match="colors or complex"):
+            read_volume(tmp_path / "t1.nii.gz")
+
+
+def test_other_formats_are_refused(tmp_path: Path) -> None:
+    nib.save(nib.MGHImage(make_arrays()["t1"], AFFINE), tmp_path / "t1.mgz")
+    with pytest.raises(InputError, match="is not a NIfTI image"):
+        read_volume(tmp_path / "t1.mgz")
+
+
+def test_a_guessed_orientation_is_refused(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(make_arrays()["t1"], None)
+    nib.save(image, tmp_path / "t1.nii.gz")
+    with pytest.raises(InputError, match="how it is oriented"):
+        read_volume(tmp_path / "t1.nii.gz")
+    image.set_qform(AFFINE, code=1)
+    nib.save(image, tmp_path / "t1.nii.gz")
+    np.testing.assert_allclose(read_volume(tmp_path / "t1.nii.gz").affine, AFFINE)
+
+
+@pytest.mark.parametrize(("unit", "taken"), [("mm", True), ("unknown", True), ("micron", False), ("meter", False)])
+def test_only_millimeters_are_taken(tmp_path: Path, unit: str, taken: bool) -> None:
+    image = nib.Nifti1Image(make_arrays()["t1"], AFFINE)
+    image.header.set_xyzt_units(unit, "sec")
+    nib.save(image, tmp_path / "t1.nii.gz")
+    if taken:
+        read_volume(tmp_path / "t1.nii.gz")
+    else:
+        with pytest.raises(InputError, match="not in mm"):
+            read_volume(tmp_path / "t1.nii.gz")
+
+
+def test_axes_are_right_handed_however_the_file_lies(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        axes, _ = np.linalg.qr(rng.normal(size=(3, 3)))  # a rotation or a reflection
+        affine = np.eye(4)
+        affine[:3, :3] = axes * rng.uniform(0.5, 4, 3)
+        nib.save(nib.Nifti1Image(np.ones((2, 3, 4), np.float32), affine), tmp_path / "t1.nii")
+        assert np.linalg.det(read_volume(tmp_path / "t1.nii").affine) > 0
+
+
+@pytest.mark.parametrize(("sform", "qform"), [(4, 1), (0, 1), (2, 0)])
+def test_written_volumes_keep_the_world_of_the_t1(tmp_path: Path, sform: int, qform: int) -> None:
+    image = nib.Nifti1Image(make_arrays()["t1"], None)
+    image.set_sform(AFFINE, code=sform)
+    image.set_qform(AFFINE, code=qform)
+    nib.save(image, tmp_path / "t1.nii.gz")
+    write_volume(tmp_path / "copy.nii.gz", *read_with_frame(tmp_path / "t1.nii.gz"))
+    copy = nib.load(tmp_path / "copy.nii.gz").header
+    assert (int(copy["sform_code"]), int(copy["qform_code"])) == (sform, qform)
+    assert copy.get_xyzt_units()[0] == "mm"
+    np.testing.assert_allclose(copy.get_best_affine(), AFFINE)
 
 
 def test_four_dimensions_are_refused(tmp_path: Path) -> None:
