@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import InputError
-from morph.segmentation import Masks, masks_from_files, masks_from_labels
+from morph.segmentation import Labels, Masks, masks_from_files, masks_from_labels
 from morph.volume import Frame, Volume, read_volume, read_with_frame
 
 BRATS_NAMES = {
@@ -20,6 +20,8 @@ BRATS_NAMES = {
     "seg": ("seg",),
 }
 """Endings of BraTS files, up to 2020 and from 2023 on (`..._t1.nii.gz`, `...-t1n.nii.gz`)."""
+RECENT_ENDINGS = ("t1n", "t1c", "t2f")
+"""Those that are in use only from 2023 on."""
 SUFFIXES = (".nii.gz", ".nii")
 NEGATIVE_SHARE = 0.01
 """Share of negative T1 voxels from which on the image has been normalized and T1 > 0 is no brain mask (ours)."""
@@ -87,13 +89,11 @@ def find_case(folder: str | Path) -> dict[str, Path]:
     return files
 
 
-def load_patient(
-    files: Mapping[str, str | Path], labels: Mapping[str, Sequence[int]] | str = "auto", name: str | None = None
-) -> Patient:
+def load_patient(files: Mapping[str, str | Path], labels: Labels | str = "auto", name: str | None = None) -> Patient:
     """Read a patient.
 
     Args:
-        files: `t1` and either `seg` or `core` (and `edema`); `t1ce` and `flair` if there are any.
+        files: `t1` and either `seg` or `core` and `edema`; `t1ce` and `flair` if there are any.
         labels: see `morph.segmentation.masks_from_labels`.
         name: what to call the patient; None takes the T1's folder.
 
@@ -107,12 +107,15 @@ def load_patient(
         raise InputError("give the tumor either as seg=FILE (labels) or as core=FILE edema=FILE (masks)")
     if "edema" in paths and "core" not in paths:
         raise InputError("edema=FILE needs core=FILE beside it: the labels of seg already hold both")
+    if "core" in paths and "edema" not in paths:
+        raise InputError("core=FILE needs edema=FILE beside it: give the same file twice if FLAIR shows no more")
     t1, frame = read_with_frame(paths["t1"])
     others = {role: read_volume(path, like=t1) for role, path in paths.items() if role != "t1"}
     if "seg" in others:
-        masks = masks_from_labels(others["seg"], labels, str(paths["seg"]))
+        recent = any(_has_role(path, RECENT_ENDINGS) for path in paths.values())
+        masks = masks_from_labels(others["seg"], labels, str(paths["seg"]), recent)
     else:
-        masks = masks_from_files(others["core"], others.get("edema"))
+        masks = masks_from_files(others["core"], others["edema"], (str(paths["core"]), str(paths["edema"])))
     name = name or paths["t1"].resolve().parent.name
     return Patient(name, t1, frame, masks, others.get("t1ce"), others.get("flair"), paths)
 

@@ -10,7 +10,7 @@ import pytest
 
 from engine import InputError
 from morph.patient import find_case, load_patient
-from morph.segmentation import Masks, masks_from_labels
+from morph.segmentation import BRATS_2020, Masks, masks_from_labels
 from morph.volume import Volume
 from tests.morph.conftest import AFFINE, make_arrays, save
 
@@ -51,10 +51,30 @@ def test_wrong_labels_are_refused(labels: tuple[float, ...], message: str) -> No
         masks_from_labels(labeled(*labels))
 
 
-@pytest.mark.parametrize("labels", ["brats", {"core": [1]}])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        "brats",
+        None,
+        3,
+        {"core": [1]},
+        {"core": 1, "edema": 2},
+        {"core": [1.5], "edema": [2]},
+        {"core": [0], "edema": []},
+    ],
+)
 def test_a_malformed_map_is_refused(labels: object) -> None:
     with pytest.raises(InputError, match="labels"):
         masks_from_labels(labeled(1), labels)  # type: ignore[arg-type]
+
+
+def test_label_4_beside_recent_names_must_be_explained(case: Case) -> None:
+    folder = case()
+    assert load_patient(find_case(folder)).masks.labels == BRATS_2020
+    (folder / "t1.nii.gz").rename(folder / "BraTS-GLI-00000-100-t1n.nii.gz")
+    with pytest.raises(InputError, match="resection cavity"):
+        load_patient(find_case(folder))
+    assert load_patient(find_case(folder), {"core": [1, 4], "edema": [2]}).masks.core.any()
 
 
 def test_edema_always_contains_the_core() -> None:
@@ -111,6 +131,27 @@ def test_single_masks_give_the_same_as_labels(case: Case, tmp_path: Path) -> Non
     np.testing.assert_array_equal(single.masks.edema, both.masks.edema)
 
 
+def test_one_file_twice_means_that_no_edema_is_visible(case: Case, tmp_path: Path) -> None:
+    folder = case()
+    core = save(tmp_path / "core.nii.gz", np.float32(255) * (make_arrays()["seg"] == 4))
+    masks = load_patient({"t1": folder / "t1.nii.gz", "core": core, "edema": core}).masks
+    np.testing.assert_array_equal(masks.core, masks.edema)
+    assert masks.labels is None
+
+
+def test_images_that_are_no_masks_are_refused(case: Case, tmp_path: Path) -> None:
+    folder, labels = case(), make_arrays()["seg"]
+    core = save(tmp_path / "core.nii.gz", (labels == 4).astype(np.float32))
+    negative = save(tmp_path / "negative.nii.gz", -(labels == 2).astype(np.float32))
+    for files in (
+        {"core": folder / "seg.nii.gz", "edema": core},
+        {"core": core, "edema": folder / "flair.nii.gz"},
+        {"core": core, "edema": negative},
+    ):
+        with pytest.raises(InputError, match="is no mask"):
+            load_patient({"t1": folder / "t1.nii.gz", **files})
+
+
 def test_contradictory_files_are_refused(case: Case) -> None:
     folder = case()
     t1, seg = folder / "t1.nii.gz", folder / "seg.nii.gz"
@@ -119,6 +160,7 @@ def test_contradictory_files_are_refused(case: Case) -> None:
         ({"t1": t1}, "either as seg"),
         ({"t1": t1, "seg": seg, "core": seg}, "either as seg"),
         ({"t1": t1, "seg": seg, "edema": seg}, "needs core"),
+        ({"t1": t1, "core": seg}, "needs edema"),
     ):
         with pytest.raises(InputError, match=message):
             load_patient(files)
