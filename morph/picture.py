@@ -26,7 +26,7 @@ CORE_COLOR, EDEMA_COLOR = "#ff5d5d", "#ffd166"
 LOWEST = 0.01
 """Densities below are not colored."""
 MARGIN = 6
-"""Voxels around the brain that stay in view."""
+"""Voxels around brain and tumor that stay in view."""
 BACKGROUND = "#111318"
 
 
@@ -70,7 +70,7 @@ def draw_overview(path: Path, patient: Patient, answer: Personalization) -> None
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3)
     figure.subplots_adjust(left=0.03, right=0.90, top=0.885, bottom=0.09, wspace=0.03, hspace=0.06)
-    box = _bounding_box(patient.brain)
+    box = _bounding_box(patient.brain | patient.masks.edema)
     center = np.round(np.argwhere(patient.masks.core).mean(axis=0)).astype(int)
     upper, lower = _backgrounds(patient)
     overlay: AxesImage | None = None
@@ -94,10 +94,11 @@ def _backgrounds(patient: Patient) -> tuple[tuple[str, NDArray], tuple[str, NDAr
     return upper, lower
 
 
-def _bounding_box(brain: NDArray[np.bool_]) -> tuple[slice, ...]:
-    present = np.argwhere(brain)
+def _bounding_box(shown: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The view: it holds the core, and so its center, even where that lies beside the brain."""
+    present = np.argwhere(shown)
     low = np.maximum(present.min(axis=0) - MARGIN, 0)
-    high = np.minimum(present.max(axis=0) + 1 + MARGIN, brain.shape)
+    high = np.minimum(present.max(axis=0) + 1 + MARGIN, shown.shape)
     return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
 
 
