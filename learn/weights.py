@@ -39,6 +39,7 @@ class TrainedNetwork:
     targets: Targets
     crop: Crop
     metadata: dict[str, Any]
+    path: Path
 
     def predict(self, images: NDArray[np.float32], batch_size: int = 32) -> dict[str, NDArray[np.float64]]:
         """Physical columns for images on the full grid, see `Estimator.predict`."""
@@ -91,6 +92,11 @@ class Estimator:
     def metadata(self) -> dict[str, Any]:
         """The header of the first network."""
         return self.parts[0].metadata
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Where the networks were read from."""
+        return tuple(part.path for part in self.parts)
 
     @property
     def grid(self) -> Grid:
@@ -224,7 +230,7 @@ def _load_file(path: Path) -> TrainedNetwork:
         crop = Crop(tuple(metadata["crop"]["start"]), tuple(metadata["crop"]["stop"]))
     except (KeyError, TypeError, RuntimeError) as error:
         raise InputError(f"{path} does not hold the network that its header describes: train it again") from error
-    return TrainedNetwork(network.eval(), targets, crop, metadata)
+    return TrainedNetwork(network.eval(), targets, crop, metadata, path)
 
 
 def shipped_weights() -> list[str]:

@@ -89,6 +89,7 @@ def test_a_folder_of_two_networks_is_one_estimator(save_network: Save, image: np
     save_network(tmp_path / "origin", ORIGIN)
     estimator = load_weights(tmp_path)
     assert estimator.targets.names == JOINT
+    assert [path.name for path in estimator.files] == ["growth.safetensors", "origin.safetensors"]
     assert set(estimator.predict(image)) == {"mu1", "mu2", "origin"}
 
 
