@@ -28,11 +28,14 @@ from morph.pipeline import Personalization
 from morph.volume import write_volume
 
 PARAMETERS = "parameters.json"
+TWIN = "twin.json"
 DISTRIBUTIONS = ("learn-morph-infer", "numpy", "numba", "torch", "antspyx", "cma", "nibabel")
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the output folder and take an older answer's mark of completion away.
+    """Make the output folder and take an older answer's records away, the mark of its completion among them.
+
+    Call it once everything that a user may have mistyped has been read.
 
     Raises:
         InputError: nothing can be written there.
@@ -42,7 +45,8 @@ def prepare_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
-        (folder / PARAMETERS).unlink(missing_ok=True)
+        for name in (PARAMETERS, TWIN):
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"out={folder} cannot be written ({error.strerror}): choose another folder") from error
 
@@ -73,24 +77,35 @@ def write_outputs(
 def describe_answer(
     patient: Patient, answer: Personalization, brain: Brain, config: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What parameters.json says."""
+    """What parameters.json says.
+
+    `parameters` has lengths in the patient's mm and the origin both as a fraction of the atlas' cube and in the
+    patient's world. `atlas_space` is the same tumor as it was simulated, with lengths in the atlas' mm; `network` is
+    the network's estimate of it, and `rejected` a fit that did not pass its checks, both likewise in atlas space.
+    """
+    delivered = answer.parameters is not None
+    fit = None if answer.fit is None else _estimate(answer.fit.estimate)
+    files = () if brain.estimator is None else brain.estimator.files
     thresholds = None
     if answer.parameters is not None and answer.fit is not None:
         thresholds = {"core": answer.fit.core_threshold, "edema": answer.fit.edema_threshold}
     return {
         "parameters": _parameters(answer),
+        "atlas_space": fit if delivered else None,
         "thresholds": thresholds,
         "checks": [_check(check) for check in answer.checks],
         "verdict": answer.verdict,
         "method": answer.method,
         "network": _estimate(answer.estimate),
-        "refined": _estimate(None if answer.fit is None else answer.fit.estimate),
+        "rejected": None if delivered else fit,
         "affine_scale": answer.scale,
         "versions": {name: _version(name) for name in DISTRIBUTIONS},
         "hashes": {
             **{name: _sha256(path) for name, path in patient.files.items()},
             "atlas": brain.fine.content_hash,
+            **{f"weights/{path.name}": _sha256(path) for path in files},
         },
+        "labels": patient.masks.labels,
         "weights": None if brain.estimator is None else brain.estimator.metadata["name"],
         "config": dict(config),
         "seconds": answer.seconds,

@@ -16,16 +16,20 @@ from rich.table import Table
 
 from engine import InputError, load_anatomy
 from engine.command import run_command
+from learn.settings import whole_number
 from morph.ants import AntsRegistration
 from morph.inference import prepare_brain
-from morph.outputs import prepare_folder, write_json, write_outputs
+from morph.outputs import TWIN, prepare_folder, write_json, write_outputs
 from morph.patient import Patient, find_case, load_patient
 from morph.pipeline import Personalization, Stopwatch, run_pipeline
 from morph.refine import RefinementSettings
+from morph.settings import build
 from morph.twin import describe_twin, make_twin, print_scores
 
 FALLBACK_DELIVERED = 3
 FILES = ("t1", "t1ce", "flair", "seg", "core", "edema")
+LARGEST_SEED = 2**32 - 2
+"""The search and ANTs get the seed plus 1, of 32 bits."""
 COLORS = {"pass": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -41,31 +45,31 @@ def main(config: DictConfig) -> int:
     Raises:
         InputError: for whatever the user can mend.
     """
+    seed = whole_number(config, "seed", 0, LARGEST_SEED)
     console = Console()
     options: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     watch = Stopwatch(lambda sentence: console.print(f"[dim]... {sentence}[/dim]"))
-    refinement = RefinementSettings(**options["refinement"], seed=config.seed)
-    registration = AntsRegistration(**options["registration"], seed=config.seed)
-    twin = None
-    with watch.stage("input", "make a digital twin" if config.demo else "read the images"):
-        if config.demo:
-            _refuse_files(options)
-        files = {} if config.demo else _files(options)
-        folder = _folder(options, files)
-        patient = None if config.demo else load_patient(files, options["labels"])
-        prepare_folder(folder)
-        if patient is None:
-            twin = make_twin(config.seed)
-            patient = twin.patient
+    refinement = build(RefinementSettings, "refinement", options["refinement"], seed=seed)
+    registration = build(AntsRegistration, "registration", options["registration"], seed=seed)
+    files, twin = _files(options), None
+    folder = _folder(options)
+    if not options["demo"]:
+        with watch.stage("input", "read the images"):
+            patient = load_patient(files, options["labels"])
     with watch.stage("atlas", "load atlas and network"):
-        brain = prepare_brain(load_anatomy(options["atlas"].get("files") or config.atlas.name), config.weights)
+        brain = prepare_brain(load_anatomy(options["atlas"].get("files") or config.atlas.name), str(config.weights))
+    prepare_folder(folder)
+    if options["demo"]:
+        with watch.stage("input", "make a digital twin"):
+            twin = make_twin(seed)
+            patient = twin.patient
     answer = run_pipeline(patient, brain, registration, refinement, watch.announce)
     answer.seconds.update(watch.seconds)
-    with watch.stage("outputs", f"write {folder}"):
-        write_outputs(folder, patient, answer, brain, options)
-    answer.seconds.update(watch.seconds)
+    watch.announce(f"write {folder}")
     if twin is not None:
-        write_json(folder / "twin.json", describe_twin(twin, answer, config.seed))
+        write_json(folder / TWIN, describe_twin(twin, answer, seed))
+    write_outputs(folder, patient, answer, brain, options)
+    if twin is not None:
         print_scores(console, twin, answer)
     print_answer(console, patient, answer, folder)
     return FALLBACK_DELIVERED if answer.method == "fallback" else 0
@@ -88,29 +92,32 @@ def print_answer(console: Console, patient: Patient, answer: Personalization, fo
 
 
 def _files(options: dict[str, Any]) -> dict[str, str | Path]:
-    """The patient's files, from a case folder and single paths; a single path wins."""
-    single = {role: options[role] for role in FILES if options[role] is not None}
-    found: dict[str, str | Path] = {} if options["case"] is None else dict(find_case(options["case"]))
+    """The patient's files, from a case folder and single paths; a single path wins. A demo has none."""
+    single = {role: str(options[role]) for role in FILES if options[role] is not None}
+    if options["demo"] not in (True, False):
+        raise InputError(f"demo={options['demo']} is not understood: use true or false")
+    if options["demo"]:
+        given = [*(["case"] if options["case"] is not None else []), *single]
+        if given:
+            raise InputError(f"demo=true makes its own patient: leave out {', '.join(f'{key}=' for key in given)}")
+        return {}
+    found: dict[str, str | Path] = {} if options["case"] is None else dict(find_case(str(options["case"])))
     if {"core", "edema"} & set(single):
         found.pop("seg", None)
+    if not found and not single:
+        raise InputError("no patient is given: use case=FOLDER with BraTS names, t1=FILE seg=FILE, or demo=true")
     return found | single
 
 
-def _refuse_files(options: dict[str, Any]) -> None:
-    given = [key for key in ("case", *FILES) if options[key] is not None]
-    if given:
-        raise InputError(f"demo=true makes its own patient: leave out {', '.join(f'{key}=' for key in given)}")
-
-
-def _folder(options: dict[str, Any], files: dict[str, str | Path]) -> Path:
+def _folder(options: dict[str, Any]) -> Path:
     """out=, or results/<name of the case>."""
     if options["out"] is not None:
-        return Path(options["out"])
+        return Path(str(options["out"]))
     if options["demo"]:
         return Path("results/demo")
-    if options["case"] is not None:
-        return Path("results") / Path(options["case"]).resolve().name
-    return Path("results") / Path(files["t1"]).resolve().parent.name if "t1" in files else Path("results/patient")
+    if options["case"] is None:
+        raise InputError("single files have no name for a folder of results: say where to write them with out=FOLDER")
+    return Path("results") / Path(str(options["case"])).resolve().name
 
 
 if __name__ == "__main__":

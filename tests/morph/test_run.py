@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ from morph.patient import find_case, load_patient
 from morph.pipeline import Personalization, run_pipeline
 from morph.refine import RefinementSettings
 from morph.registration import Interpolation
+from morph.twin import Twin
 from morph.volume import Volume
 from tests.morph.conftest import AFFINE, SHAPE, make_arrays, save
 
@@ -124,10 +126,17 @@ class KnowingNetwork:
     """Stands in for trained weights: always gives one answer."""
 
     targets = SimpleNamespace(names=("mu1", "mu2", "origin_x", "origin_y", "origin_z"))
+    files: tuple[Path, ...] = ()
 
-    def __init__(self, grid: engine.Grid, content_hash: str, model: str = "fisher_kolmogorov") -> None:
+    def __init__(self, grid: engine.Grid, content_hash: str, **changed: str) -> None:
         self.grid = grid
-        self.metadata = {"name": "known", "model": model, "atlas": {"name": "tiny", "content_hash": content_hash}}
+        self.metadata = {
+            "name": "known",
+            "model": "fisher_kolmogorov",
+            "scheme": "converged",
+            "atlas": {"name": "tiny", "content_hash": content_hash},
+            **changed,
+        }
 
     def predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
         assert images.shape == (1, *self.grid.shape)
@@ -139,7 +148,8 @@ def test_only_weights_of_this_brain_and_model_are_taken(monkeypatch: pytest.Monk
     grid, content_hash = brain.coarse.grid, brain.coarse.content_hash
     for network, message in (
         (KnowingNetwork(grid, "other"), "another brain"),
-        (KnowingNetwork(grid, content_hash, "mass_effect"), "for the model mass_effect"),
+        (KnowingNetwork(grid, content_hash, model="mass_effect"), "for the model mass_effect"),
+        (KnowingNetwork(grid, content_hash, scheme="gliomasolver"), "other physics"),
     ):
         monkeypatch.setattr("morph.inference.load_weights", lambda name, network=network: network)
         with pytest.raises(InputError, match=message):
@@ -160,7 +170,7 @@ def test_without_refinement_the_network_answers(case: Case, brain: Brain) -> Non
 @pytest.fixture
 def tiny_command(monkeypatch: pytest.MonkeyPatch, brain: Brain) -> Callable[..., int]:
     """The command in this process, on the tiny atlas and without ANTs."""
-    monkeypatch.setattr(run, "AntsRegistration", lambda **settings: SamePlace())
+    monkeypatch.setattr(run.AntsRegistration, "register", lambda self, *images: SamePlace())
     monkeypatch.setattr(run, "prepare_brain", lambda anatomy, weights: brain)
     monkeypatch.setattr(run, "load_anatomy", tiny_anatomy)
     return lambda *overrides: run.main(compose("run", [*overrides, *WEIGHTLESS]))
@@ -181,6 +191,10 @@ def test_outputs_lie_on_the_patients_own_grid(
         "mu1", "mu2", "diffusivity", "proliferation", "duration", "origin", "origin_mm",
     }  # fmt: skip
     assert {"thresholds", "checks", "verdict", "method", "versions", "hashes", "config", "seconds"} <= set(record)
+    atlas_space = record["atlas_space"]
+    assert record["parameters"]["mu1"] == pytest.approx(SamePlace.affine_scale * atlas_space["mu1"])
+    assert record["parameters"]["origin"] == atlas_space["origin"]
+    assert record["labels"] == {"core": [1, 4], "edema": [2]}
     assert set(record["checks"][0]) == {"name", "value", "limit", "verdict", "message"}
     assert (out / "overview.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in out.iterdir()) == [
@@ -194,6 +208,54 @@ def test_a_fallback_has_its_own_exit_status(tmp_path: Path, case: Case, tiny_com
     assert tiny_command(f"case={case(seg=labels)}", f"out={tmp_path / 'out'}") == run.FALLBACK_DELIVERED
     record = json.loads((tmp_path / "out" / "parameters.json").read_text())
     assert (record["method"], record["verdict"], record["parameters"]) == ("fallback", "fail", None)
+    assert record["atlas_space"] is None and record["rejected"]["mu1"] > 0
+
+
+def test_weights_are_recorded_by_their_content(
+    tmp_path: Path, case: Case, brain: Brain, answer: Personalization
+) -> None:
+    knowing = KnowingNetwork(brain.coarse.grid, brain.coarse.content_hash)
+    knowing.files = (tmp_path / "known.safetensors", tmp_path / "second.safetensors")
+    for path in knowing.files:
+        path.write_bytes(b"weights")
+    patient = load_patient(find_case(case()))
+    record = outputs.describe_answer(patient, answer, replace(brain, estimator=knowing), {})  # type: ignore[arg-type]
+    expected = hashlib.sha256(b"weights").hexdigest()
+    assert [record["hashes"][f"weights/{path.name}"] for path in knowing.files] == [expected, expected]
+
+
+def test_a_demo_is_complete_when_its_parameters_are_there(
+    tmp_path: Path,
+    case: Case,
+    tiny_command: Callable[..., int],
+    answer: Personalization,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    patient = load_patient(find_case(case()))
+    assert answer.parameters is not None and answer.origin_mm is not None
+    twin = Twin(patient, answer.parameters, answer.origin_mm, answer.density, (0.6, 0.3))
+    monkeypatch.setattr(run, "make_twin", lambda seed: twin)
+    written: list[str] = []
+    write = outputs._write
+    monkeypatch.setattr(outputs, "_write", lambda path, how: (written.append(path.name), write(path, how)))
+    out = tmp_path / "out"
+    tiny_command("demo=true", f"out={out}")
+    assert "twin.json" in written and written[-1] == "parameters.json"
+    records = [json.loads((out / name).read_text()) for name in ("twin.json", "parameters.json")]
+    assert records[0]["seconds"] == records[1]["seconds"]
+    tiny_command(f"case={case()}", f"out={out}")
+    assert not (out / "twin.json").exists()
+
+
+def test_mistyped_weights_leave_an_earlier_answer_alone(
+    tmp_path: Path, case: Case, tiny_command: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = case(), tmp_path / "out"
+    tiny_command(f"case={folder}", f"out={out}")
+    monkeypatch.setattr(run, "prepare_brain", prepare_brain)
+    with pytest.raises(InputError, match="there are no weights 7"):
+        run.main(compose("run", [f"case={folder}", f"out={out}", "weights=7"]))
+    assert (out / "parameters.json").exists()
 
 
 def test_bad_input_leaves_no_finished_answer(tmp_path: Path, case: Case, tiny_command: Callable[..., int]) -> None:
@@ -225,9 +287,21 @@ def test_a_crash_while_writing_leaves_no_finished_answer(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ([], "no T1"),
-        (["t1=absent.nii.gz", "seg=absent.nii.gz"], "does not exist"),
+        ([], "no patient is given"),
+        (["seg=absent.nii.gz", "out=out"], "no T1"),
+        (["t1=absent.nii.gz", "seg=absent.nii.gz", "out=out"], "does not exist"),
+        (["t1=absent.nii.gz", "seg=absent.nii.gz"], "with out=FOLDER"),
+        (["t1=123", "seg=absent.nii.gz", "out=2024"], "123 does not exist"),
         (["case=absent"], "not a folder"),
+        (["case=123"], "case=123 is not a folder"),
+        (["demo=maybe"], "true or false"),
+        *((["demo=true", f"seed={seed}"], "whole number from 0") for seed in (-1, "abc", 1.5, 2**32 - 1)),
+        (["refinement.evaluations=many"], "evaluations=many is not a whole number"),
+        (["refinement.pull=nan"], "pull=nan is not a finite number"),
+        (["registration.iterations=5"], "iterations=5 is not a list"),
+        (["registration.iterations=[5,a]"], "is not a list"),
+        (["registration.metric=3"], "metric=3 is not a word"),
+        (["+registration.speed=3"], "speed is not known"),
         (["demo=true", "t1=a.nii.gz"], "leave out t1="),
         (["nonsense=1"], "nonsense"),
         (["demo=true", "refinement.population=1"], "population"),
@@ -242,12 +316,6 @@ def test_what_a_user_can_mend_is_one_sentence(
         run.main(compose("run", overrides))
     assert "\n" not in str(refusal.value)
     assert not list(tmp_path.iterdir())
-
-
-def test_an_unwritable_output_is_refused_before_the_work(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot be written"):
-        outputs.prepare_folder(tmp_path / "file" / "out")
 
 
 def test_real_patients_are_readable(patients: Path) -> None:
