@@ -28,8 +28,8 @@ from morph.twin import describe_twin, make_twin, print_scores
 
 FALLBACK_DELIVERED = 3
 FILES = ("t1", "t1ce", "flair", "seg", "core", "edema")
-LARGEST_SEED = 2**32 - 2
-"""The search and ANTs get the seed plus 1, of 32 bits."""
+LARGEST_SEED = 2**31 - 2
+"""The search and ANTs get the seed plus 1, which ANTs reads as a signed number of 32 bits."""
 COLORS = {"pass": "green", "warn": "yellow", "fail": "red"}
 
 

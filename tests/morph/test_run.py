@@ -295,7 +295,7 @@ def test_a_crash_while_writing_leaves_no_finished_answer(
         (["case=absent"], "not a folder"),
         (["case=123"], "case=123 is not a folder"),
         (["demo=maybe"], "true or false"),
-        *((["demo=true", f"seed={seed}"], "whole number from 0") for seed in (-1, "abc", 1.5, 2**32 - 1)),
+        *((["demo=true", f"seed={seed}"], "whole number from 0") for seed in (-1, "abc", 1.5, 2**31 - 1)),
         (["refinement.evaluations=many"], "evaluations=many is not a whole number"),
         (["refinement.pull=nan"], "pull=nan is not a finite number"),
         (["registration.iterations=5"], "iterations=5 is not a list"),
