@@ -127,9 +127,7 @@ def refine(coarse: Evidence, fine: Evidence, estimate: Estimate | None, settings
     """
     if settings.evaluations == 0:
         if estimate is None:
-            raise InputError(
-                "refinement.evaluations=0 keeps the network's answer, and there is none: refine"
-            )
+            raise InputError("refinement.evaluations=0 keeps the network's answer, and there is none: refine")
         return fine.compare([_moved(estimate, fine)])[0]
     start = best_start(coarse, estimate)
     search = Search(start.estimate, settings.pull, start)
