@@ -65,7 +65,7 @@ def test_every_question_is_asked(patient: Patient, brain: Brain) -> None:  # noq
     found = verdicts(patient, brain, SamePlace())
     assert set(found) - {"method"} == NAMES
     assert "fail" not in found.values()
-    for name in ("orientation", "registration_brain_dice", "registration_scale", "masks_in_brain", "patient_edema"):
+    for name in ("registration_brain_dice", "registration_scale", "masks_in_brain", "patient_edema"):
         assert found[name] == "pass", name
 
 
