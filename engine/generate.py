@@ -30,9 +30,10 @@ from engine.errors import InputError
 from engine.fisher_kolmogorov import PHYSICS_VERSION, SCHEMES
 from engine.grid import GRIDS
 from engine.progress import progress
+from engine.rows import split_of
 from engine.sampling import PRIORS, Prior
 from engine.simulate import simulate
-from engine.store import SCHEMA_VERSION, Store, create_store, open_store, split_of
+from engine.store import SCHEMA_VERSION, Store, create_store, open_store
 
 WAVE = 32
 """Proposals simulated together; which one is accepted does not depend on it."""

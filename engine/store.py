@@ -11,7 +11,6 @@ The group's attributes say what was simulated; a store is only extended by the s
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,9 @@ from engine.atlas import Atlas, load_atlas
 from engine.errors import InputError
 from engine.grid import Grid
 from engine.parameters import FisherKolmogorovParameters
-from engine.sampling import random_stream
+from engine.rows import COLUMNS, SPLITS, VOLUME_THRESHOLDS, checksum, tabulate
 
 SCHEMA_VERSION = 1
-SPLITS = ("train", "val", "test")
-SPLIT_SHARES = (0.80, 0.08, 0.12)
-"""Shares of the paper's 80,000 / 8,000 / 12,000."""
-VOLUME_THRESHOLDS = (0.01, 0.1, 0.5, 0.7, 0.8)
-COLUMNS = ("diffusivity", "proliferation", "duration", "mu1", "mu2")
 IDENTITY = (
     "schema_version", "physics_version", "model", "scheme", "atlas.content_hash", "grid", "prior", "seed", "shard",
     "backend", "instruction_set",
@@ -154,11 +148,11 @@ class Store:
         part = slice(first, first + len(rows))
         self._arrays["complete"][part] = False
         density = np.stack([np.asarray(row["density"], dtype=np.float16) for row in rows])
-        table = _table(rows, density, self.grid.voxel_volume)
+        table = tabulate(rows, density, self.grid.voxel_volume)
         self._arrays["density"][part] = density
         for name, values in table.items():
             self._arrays[name][part] = values
-        self._arrays["checksum"][part] = [_checksum(d, table, i) for i, d in enumerate(density)]
+        self._arrays["checksum"][part] = [checksum(d, table, i) for i, d in enumerate(density)]
         self._arrays["complete"][part] = True
 
     def extend(self, samples: int) -> None:
@@ -188,7 +182,7 @@ class Store:
             try:
                 table = {name: np.asarray(self._arrays[name][row])[None] for name in columns}
                 density = np.asarray(self._arrays["density"][row])
-                intact = _checksum(density, table, 0) == int(np.asarray(self._arrays["checksum"][row]))
+                intact = checksum(density, table, 0) == int(np.asarray(self._arrays["checksum"][row]))
             except _DAMAGE:
                 intact = False
             if not intact:
@@ -257,12 +251,6 @@ def _entry(attributes: Mapping[str, Any], key: str) -> Any:
     return value
 
 
-def split_of(seed: int, sample: int) -> int:
-    """Index into `SPLITS` of a sample: a hash of (seed, sample), so that a larger store keeps the same splits."""
-    draw = random_stream(seed, sample, 2**31).random()
-    return int(np.searchsorted(np.cumsum(SPLIT_SHARES)[:-1], draw, side="right"))
-
-
 def _open_group(place: str | Path, mode: str) -> zarr.Group:
     try:
         group = zarr.open_group(str(place), mode="r+" if mode == "r+" else "r")
@@ -304,22 +292,3 @@ def _add_missing_arrays(group: zarr.Group, samples: int) -> None:
                 name, shape=(samples, *width.values()), chunks=(shard, *width.values()), dtype=dtype,
                 dimension_names=("sample", *width), attributes=about,
             )  # fmt: skip
-
-
-def _table(rows: Sequence[Mapping[str, Any]], density: NDArray[np.float16], voxel_volume: float) -> dict[str, NDArray]:
-    table: dict[str, NDArray] = {
-        name: np.array([getattr(row["parameters"], name) for row in rows], dtype=np.float64) for name in COLUMNS
-    }
-    table["origin"] = np.array([row["parameters"].origin for row in rows], dtype=np.float64)
-    counts = [[np.count_nonzero(field >= t) for t in VOLUME_THRESHOLDS] for field in density]
-    table["volumes"] = np.array(counts, dtype=np.float64) * voxel_volume
-    table["proposal"] = np.array([row["proposal"] for row in rows], dtype=np.int64)
-    table["split"] = np.array([row["split"] for row in rows], dtype=np.int8)
-    return table
-
-
-def _checksum(density: NDArray[np.float16], table: Mapping[str, NDArray], row: int) -> int:
-    value = zlib.crc32(np.ascontiguousarray(density).tobytes())
-    for name in sorted(table):
-        value = zlib.crc32(np.ascontiguousarray(table[name][row]).tobytes(), value)
-    return value

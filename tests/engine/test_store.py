@@ -18,7 +18,8 @@ import zarr
 from engine import GRIDS, PRIORS, InputError, Prior, load_atlas, open_store
 from engine.backends.cpu import CpuBackend
 from engine.generate import accept_rows, describe, fill, locked, verify
-from engine.store import create_store, split_of
+from engine.rows import split_of
+from engine.store import create_store
 from tests.conftest import build_ellipsoid_brain
 
 ATLAS = build_ellipsoid_brain(20, 4.0)
