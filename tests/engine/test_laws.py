@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benches.numpy_reference import solve
 from engine import Atlas, FisherKolmogorovParameters, Grid, InputError, nearest_tissue, simulate
 from engine.backends.cpu import CpuBackend
 from tests.conftest import build_ellipsoid_brain
-from tests.engine.reference import solve
 
 BRAIN = build_ellipsoid_brain(20, 4.0)
 TISSUE = np.argwhere(BRAIN.tissue)

@@ -113,7 +113,8 @@ def test_the_fallback_decays_from_the_masks() -> None:
 def test_every_place_is_moved_where_a_tumor_can_start(atlas: Atlas) -> None:
     fine = Evidence(*[np.ones(atlas.grid.shape, dtype=bool)] * 2, atlas)
     corners = atlas.grid.from_voxel(np.argwhere(atlas.tissue)[::7] + 0.5)  # where voxels of half the size would meet
-    simulate([Estimate(3.0, 3.0, fine.in_tissue(corner)).parameters() for corner in corners], atlas)
+    grown = simulate([Estimate(3.0, 3.0, fine.in_tissue(corner)).parameters() for corner in corners], atlas)
+    assert grown.density.max(axis=(1, 2, 3)).min() > 0
 
 
 def test_a_threshold_at_the_edge_of_its_range_warns() -> None:
