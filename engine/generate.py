@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from llvmlite import binding
 from omegaconf import DictConfig
 
+from engine.acceptance import accept_rows
 from engine.atlas import Atlas, load_atlas
 from engine.backends import Backend, choose_backend
 from engine.command import INTERRUPTED, require, run_command
@@ -30,13 +31,8 @@ from engine.errors import InputError
 from engine.fisher_kolmogorov import PHYSICS_VERSION, SCHEMES
 from engine.grid import GRIDS
 from engine.progress import progress
-from engine.rows import split_of
 from engine.sampling import PRIORS, Prior
-from engine.simulate import simulate
 from engine.store import SCHEMA_VERSION, Store, create_store, open_store
-
-WAVE = 32
-"""Proposals simulated together; which one is accepted does not depend on it."""
 
 
 def main(config: DictConfig) -> int:
@@ -79,29 +75,6 @@ def fill(store: Store, atlas: Atlas, prior: Prior, backend: Backend) -> int:
     seconds = time.monotonic() - started
     print(f"{store.place}: {len(store)} rows complete, {written} new in {seconds:.0f} s ({proposals} proposals)")
     return 0
-
-
-def accept_rows(
-    rows: range, seed: int, scheme: str, atlas: Atlas, prior: Prior, backend: Backend
-) -> tuple[list[dict[str, Any]], int]:
-    """The first accepted proposal of every sample in `rows`, and how many proposals were simulated."""
-    following = dict.fromkeys(rows, 0)
-    accepted: dict[int, dict[str, Any]] = {}
-    tried = 0
-    while len(accepted) < len(rows):
-        pending = [i for i in rows if i not in accepted]
-        each = max(1, WAVE // len(pending))
-        wave = [(i, p) for i in pending for p in range(following[i], following[i] + each)]
-        batch = [prior.propose(seed, i, p, atlas) for i, p in wave]
-        result = simulate(batch, atlas, backend=backend, scheme=scheme, stop_volume=prior.size[1])
-        for k, (i, p) in enumerate(wave):
-            following[i] = p + 1
-            kept = result.ended[k] == "duration" and prior.accepts(result.volumes[k])
-            if kept and i not in accepted:
-                density = result.density[k].copy()
-                accepted[i] = {"density": density, "parameters": batch[k], "proposal": p, "split": split_of(seed, i)}
-        tried += len(wave)
-    return [accepted[i] for i in rows], tried
 
 
 def describe(

@@ -16,8 +16,9 @@ import xarray
 import zarr
 
 from engine import GRIDS, PRIORS, InputError, Prior, load_atlas, open_store
+from engine.acceptance import accept_rows
 from engine.backends.cpu import CpuBackend
-from engine.generate import accept_rows, describe, fill, locked, verify
+from engine.generate import describe, fill, locked, verify
 from engine.rows import split_of
 from engine.store import create_store
 from tests.conftest import build_ellipsoid_brain
