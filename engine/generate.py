@@ -110,7 +110,8 @@ def instruction_set() -> str:
 def verify(place: str) -> int:
     """Re-read every row against its checksum; returns 0 when all are complete and intact, 1 otherwise."""
     store = open_store(place)
-    complete, damaged = store.complete, store.damaged_rows()
+    complete = store.complete
+    damaged = [row for rows in store.shards for row in store.damaged(rows)]
     print(f"{place}: {int(complete.sum())} of {len(store)} rows complete, {len(damaged)} damaged")
     if damaged:
         print(f"damaged rows: {damaged}")

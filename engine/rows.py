@@ -15,7 +15,6 @@ SPLITS = ("train", "val", "test")
 SPLIT_SHARES = (0.80, 0.08, 0.12)
 """Shares of the paper's 80,000 / 8,000 / 12,000."""
 VOLUME_THRESHOLDS = (0.01, 0.1, 0.5, 0.7, 0.8)
-COLUMNS = ("diffusivity", "proliferation", "duration", "mu1", "mu2")
 
 
 def split_of(seed: int, sample: int) -> int:
@@ -25,23 +24,40 @@ def split_of(seed: int, sample: int) -> int:
 
 
 def tabulate(
-    rows: Sequence[Mapping[str, Any]], density: NDArray[np.float16], voxel_volume: float
+    rows: Sequence[Mapping[str, Any]], scalars: Sequence[str], density: NDArray[np.float16], voxel_volume: float
 ) -> dict[str, NDArray]:
-    """The columns of some rows with their densities, float16 (rows, x, y, z), on voxels of `voxel_volume` [ml]."""
+    """The columns of some rows.
+
+    Args:
+        rows: each with `parameters`, `proposal` and `split`.
+        scalars: parameters that are columns.
+        density: c [1] of the rows, >= 0, float16 (rows, x, y, z).
+        voxel_volume: of one voxel [ml].
+    """
     table: dict[str, NDArray] = {
-        name: np.array([getattr(row["parameters"], name) for row in rows], dtype=np.float64) for name in COLUMNS
+        name: np.array([getattr(row["parameters"], name) for row in rows], dtype=np.float64) for name in scalars
     }
     table["origin"] = np.array([row["parameters"].origin for row in rows], dtype=np.float64)
-    counts = [[np.count_nonzero(field >= t) for t in VOLUME_THRESHOLDS] for field in density]
-    table["volumes"] = np.array(counts, dtype=np.float64) * voxel_volume
+    table["volumes"] = np.array([_voxels_at_thresholds(field) for field in density], dtype=np.float64) * voxel_volume
     table["proposal"] = np.array([row["proposal"] for row in rows], dtype=np.int64)
     table["split"] = np.array([row["split"] for row in rows], dtype=np.int8)
     return table
 
 
-def checksum(density: NDArray[np.float16], table: Mapping[str, NDArray], row: int) -> int:
-    """CRC-32 of a row: its density (x, y, z) and its entries in the table, in the order of their names."""
-    value = zlib.crc32(np.ascontiguousarray(density).tobytes())
-    for name in sorted(table):
-        value = zlib.crc32(np.ascontiguousarray(table[name][row]).tobytes(), value)
+def _voxels_at_thresholds(density: NDArray[np.float16]) -> list[int]:
+    """Voxels at or above each of `VOLUME_THRESHOLDS`.
+
+    As integers the bits of half precision numbers have the order of the numbers, as far as they are >= 0, and are
+    compared in a tenth of the time.
+    """
+    bits = density.view(np.int16)
+    return [int(np.count_nonzero(bits >= np.float16(t).view(np.int16))) for t in VOLUME_THRESHOLDS]
+
+
+def checksum(fields: Mapping[str, NDArray], table: Mapping[str, NDArray], row: int) -> int:
+    """CRC-32 of a row: its entries in the fields, then in the columns, each in the order of their names."""
+    value = 0
+    for part in (fields, table):
+        for name in sorted(part):
+            value = zlib.crc32(np.ascontiguousarray(part[name][row]).data, value)
     return value

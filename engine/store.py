@@ -1,9 +1,9 @@
 """Data sets of simulations: one Zarr v3 group, readable with xarray, whose rows are complete or absent.
 
-Arrays (first axis: sample): `density` float16 (sample, x, y, z), one sample a chunk, `shard` samples a shard;
-float64 columns `diffusivity`, `proliferation`, `duration`, `mu1`, `mu2`, `origin` (sample, axis) and `volumes`
-(sample, threshold); `proposal`, which draw of the sample's stream was accepted; `split`, 0 train, 1 val, 2 test;
-`checksum`, CRC-32 of the row; `complete`, written last, one chunk a shard. The shard is the unit of commit.
+Arrays (first axis: sample): the fields and columns of the model's layout (`engine.layout`). A field has one sample
+a chunk and `shard` samples a shard; a column has one chunk a shard. The shard is the unit of commit: `complete` is
+unset first and set last, and what is written has its final name only when it is whole. So shards can be written by
+any number of processes at once, each its own.
 
 The group's attributes say what was simulated; a store is only extended by the same physics (`IDENTITY`).
 """
@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, BloscShuffle
 
 from engine.atlas import Atlas, load_atlas
 from engine.errors import InputError
 from engine.grid import Grid
+from engine.layout import Layout, add_missing_arrays, layout_of
 from engine.parameters import FisherKolmogorovParameters
-from engine.rows import COLUMNS, SPLITS, VOLUME_THRESHOLDS, checksum, tabulate
+from engine.places import UNREACHABLE, delete, reason, refuse_other_content, sweep, zarr_store
+from engine.rows import SPLITS, checksum, tabulate
 
 SCHEMA_VERSION = 1
 IDENTITY = (
@@ -32,23 +33,8 @@ IDENTITY = (
     "backend", "instruction_set",
 )  # fmt: skip
 """Attributes that must agree before a store is extended: rounding decides which proposals pass the size filter."""
-_COLUMN_LAYOUT: dict[str, tuple[dict[str, int], str, dict[str, Any]]] = {
-    "diffusivity": ({}, "float64", {"units": "mm2/day"}),
-    "proliferation": ({}, "float64", {"units": "1/day"}),
-    "duration": ({}, "float64", {"units": "day"}),
-    "mu1": ({}, "float64", {"units": "mm"}),
-    "mu2": ({}, "float64", {"units": "1"}),
-    "origin": ({"axis": 3}, "float64", {"units": "fraction of the grid"}),
-    "volumes": (
-        {"threshold": len(VOLUME_THRESHOLDS)}, "float64", {"units": "ml", "thresholds": list(VOLUME_THRESHOLDS)}
-    ),
-    "proposal": ({}, "int64", {"long_name": "accepted draw of the sample's stream"}),
-    "split": ({}, "int8", {"flag_values": [0, 1, 2], "flag_meanings": "train val test"}),
-    "checksum": ({}, "uint32", {"long_name": "CRC-32 of the row"}),
-    "complete": ({}, "bool", {"long_name": "whether the row is there"}),
-}  # fmt: skip
-"""Columns beside `density`: width of further axes, type and attributes."""
-_DAMAGE = (RuntimeError, ValueError, KeyError, OSError)
+DAMAGE = (RuntimeError, ValueError, KeyError, *UNREACHABLE)
+"""What reading a chunk raises that is not what was written."""
 
 
 class Store:
@@ -57,14 +43,17 @@ class Store:
     Attributes:
         place: path or URL.
         attributes: what was simulated (see the module's docstring).
+        layout: the columns and fields of its model.
     """
 
     def __init__(self, group: zarr.Group, place: str) -> None:
         """Wrap an open Zarr group."""
-        self._group = group
-        self._arrays: dict[str, zarr.Array[Any]] = {name: array for name, array in group.arrays()}
+        # An empty chunk costs less to write than every chunk costs to be looked through for a number.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            self._arrays: dict[str, zarr.Array[Any]] = {name: array for name, array in group.arrays()}
         self.place = place
         self.attributes: dict[str, Any] = dict(group.attrs)
+        self.layout: Layout = layout_of(self.attributes["model"])
 
     def __len__(self) -> int:
         """Rows asked for, complete or not."""
@@ -78,7 +67,7 @@ class Store:
     @property
     def is_torn(self) -> bool:
         """Whether a kill in the middle of `extend` left arrays of unequal length."""
-        return len({self._arrays[name].shape[0] for name in ("density", *_COLUMN_LAYOUT)}) > 1
+        return len({self._arrays[name].shape[0] for name in self.layout.names}) > 1
 
     @property
     def grid(self) -> Grid:
@@ -92,14 +81,22 @@ class Store:
         return int(self.attributes["shard"])
 
     @property
+    def shards(self) -> list[range]:
+        """Rows of every shard."""
+        return [range(first, min(first + self.shard, len(self))) for first in range(0, len(self), self.shard)]
+
+    @property
     def complete(self) -> NDArray[np.bool_]:
-        """Which rows are there, bool (samples,)."""
-        return np.asarray(self._arrays["complete"][:], dtype=bool)
+        """Which rows are there, bool (samples,); a mark that cannot be read counts as not there."""
+        try:
+            return np.asarray(self._arrays["complete"][:], dtype=bool)
+        except DAMAGE:
+            return np.concatenate([self._marks(rows) for rows in self.shards])
 
     @property
     def parameters(self) -> dict[str, NDArray[np.float64]]:
         """Columns of all rows: float64 (samples,), and `origin` (samples, 3)."""
-        return {name: np.asarray(self._arrays[name][:]) for name in (*COLUMNS, "origin")}
+        return {name: np.asarray(self._arrays[name][:]) for name in (*self.layout.scalars, "origin")}
 
     @property
     def split(self) -> NDArray[np.str_]:
@@ -116,17 +113,24 @@ class Store:
         """Which draw of each sample's stream was accepted."""
         return np.asarray(self._arrays["proposal"][:])
 
+    @property
+    def checksums(self) -> NDArray[np.uint32]:
+        """CRC-32 of every row as it was written."""
+        return np.asarray(self._arrays["checksum"][:])
+
     def density(self, row: int) -> NDArray[np.float32]:
         """Density of a row [1], float32 (x, y, z)."""
-        return np.asarray(self._arrays["density"][row], dtype=np.float32)
+        return self.field("density", row).astype(np.float32)
+
+    def field(self, name: str, row: int) -> NDArray[np.float16]:
+        """A field of a row as it is kept, float16 (*axes, x, y, z)."""
+        return np.asarray(self._arrays[name][row])
 
     def row_parameters(self, row: int) -> FisherKolmogorovParameters:
         """The parameters that grew a row."""
-        diffusivity, proliferation, duration = (
-            float(np.asarray(self._arrays[name][row])) for name in ("diffusivity", "proliferation", "duration")
-        )
+        own = {name: float(np.asarray(self._arrays[name][row])) for name in self.layout.own}
         x, y, z = np.asarray(self._arrays["origin"][row]).tolist()
-        return FisherKolmogorovParameters(diffusivity, proliferation, duration, (x, y, z))
+        return self.layout.parameters(**own, origin=(x, y, z))
 
     def load_atlas(self) -> Atlas:
         """The brain of this store, checked by its content.
@@ -143,17 +147,28 @@ class Store:
     def write_shard(self, first: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Commit the rows of one whole shard, `first` its first row; a kill at any moment leaves it absent.
 
-        Each row has `density` (x, y, z), `parameters`, `proposal` and `split`.
+        Each row has the layout's fields, `parameters`, `proposal` and `split`.
+
+        Raises:
+            ArithmeticError: a density is negative or not finite.
         """
         part = slice(first, first + len(rows))
         self._arrays["complete"][part] = False
-        density = np.stack([np.asarray(row["density"], dtype=np.float16) for row in rows])
-        table = tabulate(rows, density, self.grid.voxel_volume)
-        self._arrays["density"][part] = density
-        for name, values in table.items():
+        if not all(0 <= float(np.min(row["density"])) <= float(np.max(row["density"])) < np.inf for row in rows):
+            raise ArithmeticError(f"a density of rows {part.start} to {part.stop - 1} is negative or not finite")
+        fields = {name: np.stack([np.asarray(row[name], np.float16) for row in rows]) for name in self.layout.fields}
+        table = tabulate(rows, self.layout.scalars, fields["density"], self.grid.voxel_volume)
+        table["checksum"] = np.array([checksum(fields, table, i) for i in range(len(rows))], dtype=np.uint32)
+        for name, values in (fields | table).items():
             self._arrays[name][part] = values
-        self._arrays["checksum"][part] = [checksum(d, table, i) for i, d in enumerate(density)]
         self._arrays["complete"][part] = True
+
+    def erase(self, rows: range) -> None:
+        """Make a shard absent, whatever its files hold: its mark goes first."""
+        for name in reversed(self.layout.names):
+            array = self._arrays[name]
+            corner = (rows.start // self.shard,) + (0,) * (array.ndim - 1)
+            delete(self.place, f"{name}/{array.metadata.encode_chunk_key(corner)}")
 
     def extend(self, samples: int) -> None:
         """Make room for `samples` rows in all; existing rows stay, those of a cut last shard are redone.
@@ -169,25 +184,31 @@ class Store:
         tail = begun % self.shard
         if samples > begun and tail:
             self._arrays["complete"][begun - tail :] = False
-        for name in ("density", *_COLUMN_LAYOUT):
+        for name in self.layout.names:
             array = self._arrays[name]
             if array.shape[0] != samples:
                 array.resize((samples, *array.shape[1:]))
 
-    def damaged_rows(self) -> list[int]:
-        """Complete rows that cannot be read or do not match their checksum."""
-        damaged = []
-        columns = [name for name in _COLUMN_LAYOUT if name not in ("checksum", "complete")]
-        for row in np.flatnonzero(self.complete):
-            try:
-                table = {name: np.asarray(self._arrays[name][row])[None] for name in columns}
-                density = np.asarray(self._arrays["density"][row])
-                intact = checksum(density, table, 0) == int(np.asarray(self._arrays["checksum"][row]))
-            except _DAMAGE:
-                intact = False
-            if not intact:
-                damaged.append(int(row))
-        return damaged
+    def damaged(self, rows: range) -> list[int]:
+        """Those of a shard's complete rows that cannot be read or do not match their checksum."""
+        return [row for row, there in zip(rows, self._marks(rows), strict=True) if there and not self._is_intact(row)]
+
+    def _is_intact(self, row: int) -> bool:
+        columns = [name for name in self.layout.columns if name not in ("checksum", "complete")]
+        try:
+            table, fields = (
+                {name: np.asarray(self._arrays[name][row])[None] for name in names}
+                for names in (columns, self.layout.fields)
+            )
+            return checksum(fields, table, 0) == int(np.asarray(self._arrays["checksum"][row]))
+        except DAMAGE:
+            return False
+
+    def _marks(self, rows: range) -> NDArray[np.bool_]:
+        try:
+            return np.asarray(self._arrays["complete"][rows.start : rows.stop], dtype=bool)
+        except DAMAGE:
+            return np.zeros(len(rows), dtype=bool)
 
 
 def open_store(place: str | Path, mode: str = "r") -> Store:
@@ -197,7 +218,7 @@ def open_store(place: str | Path, mode: str = "r") -> Store:
         InputError: nothing there, not a store of simulations, or one of another schema.
     """
     group = _open_group(place, mode)
-    missing = {"density", *_COLUMN_LAYOUT} - set(group.array_keys())
+    missing = set(layout_of(group.attrs["model"]).names) - set(group.array_keys())
     if missing:
         raise InputError(f"{place} lacks {sorted(missing)}: finish it with the python -m engine.generate that began it")
     store = Store(group, str(place))
@@ -216,22 +237,16 @@ def create_store(place: str | Path, samples: int, attributes: Mapping[str, Any])
         if _exists(place):
             group = _open_group(place, "r+")
             _refuse_other_physics(str(place), dict(group.attrs), attributes)
+            sweep(place)
         else:
-            _refuse_other_content(place)
-            group = zarr.create_group(str(place), zarr_format=3, attributes=dict(attributes))
-        _add_missing_arrays(group, samples)
+            refuse_other_content(place)
+            group = zarr.create_group(zarr_store(place), zarr_format=3, attributes=dict(attributes))
+        add_missing_arrays(group, samples)
         store = Store(group, str(place))
         store.extend(samples)
-    except OSError as error:
-        raise InputError(f"cannot write the store {place}: {error.strerror or error}") from error
+    except UNREACHABLE as error:
+        raise InputError(f"cannot write the store {place}: {reason(error)}") from error
     return store
-
-
-def _refuse_other_content(place: str | Path) -> None:
-    """Refuse to scatter arrays among the files of a folder that is no store."""
-    folder = Path(place)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise InputError(f"{place} holds something else: name a new or empty folder")
 
 
 def _refuse_other_physics(place: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -253,9 +268,11 @@ def _entry(attributes: Mapping[str, Any], key: str) -> Any:
 
 def _open_group(place: str | Path, mode: str) -> zarr.Group:
     try:
-        group = zarr.open_group(str(place), mode="r+" if mode == "r+" else "r")
+        group = zarr.open_group(zarr_store(place), mode="r+" if mode == "r+" else "r")
     except (FileNotFoundError, zarr.errors.GroupNotFoundError, zarr.errors.ContainsArrayError) as error:
         raise InputError(f"{place} is not a store of simulations: make one with python -m engine.generate") from error
+    except DAMAGE as error:
+        raise InputError(f"{place} cannot be read: {reason(error)}") from error
     version = group.attrs.get("schema_version")
     if version != SCHEMA_VERSION:
         raise InputError(f"{place} has schema {version}, this version reads schema {SCHEMA_VERSION}")
@@ -264,31 +281,7 @@ def _open_group(place: str | Path, mode: str) -> zarr.Group:
 
 def _exists(place: str | Path) -> bool:
     try:
-        zarr.open_group(str(place), mode="r")
+        zarr.open_group(zarr_store(place), mode="r")
     except (FileNotFoundError, zarr.errors.GroupNotFoundError):
         return False
     return True
-
-
-def _add_missing_arrays(group: zarr.Group, samples: int) -> None:
-    """Lay out the arrays that are not there yet: a creation cut short is finished, not refused.
-
-    Rows that a resized array has and another lacks were never complete, so the longest length is the right one.
-    """
-    about: dict[str, Any] = dict(group.attrs)
-    lengths = [array.shape[0] for _, array in group.arrays()]
-    samples = max(lengths, default=samples)
-    shape, shard = tuple(about["grid"]["shape"]), int(about["shard"])
-    present = set(group.array_keys())
-    if "density" not in present:
-        group.create_array(
-            "density", shape=(samples, *shape), chunks=(1, *shape), shards=(shard, *shape), dtype="float16",
-            compressors=BloscCodec(cname="zstd", clevel=3, shuffle=BloscShuffle.shuffle),
-            dimension_names=("sample", "x", "y", "z"), attributes={"units": "1", "long_name": "tumor cell density"},
-        )  # fmt: skip
-    for name, (width, dtype, about) in _COLUMN_LAYOUT.items():
-        if name not in present:
-            group.create_array(
-                name, shape=(samples, *width.values()), chunks=(shard, *width.values()), dtype=dtype,
-                dimension_names=("sample", *width), attributes=about,
-            )  # fmt: skip

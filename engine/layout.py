@@ -1,0 +1,130 @@
+"""What a store holds for each model: parameter columns, other columns and fields, in one table.
+
+A column has one entry a sample, a field one array on the grid a sample. A model adds what its parameter class and
+its simulations have beyond the others; the store, its checksums and its data card follow from the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import zarr
+from zarr.codecs import BloscCodec, BloscShuffle
+
+from engine.errors import InputError
+from engine.parameters import FisherKolmogorovParameters
+from engine.rows import SPLITS, VOLUME_THRESHOLDS
+
+COMPRESSION = BloscCodec(cname="zstd", clevel=3, shuffle=BloscShuffle.shuffle)
+"""Of fields. `benches/codecs.py`: the smallest that leaves a write below 20 ms; higher levels save less than 7%."""
+UNITS = {
+    "diffusivity": "mm2/day",
+    "proliferation": "1/day",
+    "duration": "day",
+    "mu1": "mm",
+    "mu2": "1",
+}
+"""Units of the scalar parameters."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """Entries of a sample: axes beyond the sample's with their lengths, type, and attributes for readers."""
+
+    dtype: str
+    attributes: Mapping[str, Any]
+    axes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Field:
+    """An array on the grid, float16 (sample, *axes, x, y, z)."""
+
+    attributes: Mapping[str, Any]
+    axes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a store of one model holds.
+
+    Attributes:
+        parameters: the class of a row's parameters; each of its scalar fields is a column.
+        fields: arrays on the grid; `density` is always among them.
+    """
+
+    parameters: type[FisherKolmogorovParameters]
+    fields: Mapping[str, Field]
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Scalar fields of the parameter class, from which a row's parameters are built again (with `origin`)."""
+        return tuple(f.name for f in fields(self.parameters) if f.name != "origin")
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """Scalar parameters that are columns."""
+        return (*self.own, "mu1", "mu2")
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """Every column, `complete` last: the order in which a shard is written."""
+        scalars = {name: Column("float64", {"units": UNITS[name]}) for name in self.scalars}
+        return scalars | _COMMON_COLUMNS
+
+    @property
+    def names(self) -> list[str]:
+        """Every array of a store in the order in which a shard is written; `complete` is the last."""
+        return [*self.fields, *self.columns]
+
+
+_COMMON_COLUMNS = {
+    "origin": Column("float64", {"units": "fraction of the grid"}, {"axis": 3}),
+    "volumes": Column(
+        "float64", {"units": "ml", "thresholds": list(VOLUME_THRESHOLDS)}, {"threshold": len(VOLUME_THRESHOLDS)}
+    ),
+    "proposal": Column("int64", {"long_name": "accepted draw of the sample's stream"}),
+    "split": Column("int8", {"flag_values": list(range(len(SPLITS))), "flag_meanings": " ".join(SPLITS)}),
+    "checksum": Column("uint32", {"long_name": "CRC-32 of the row"}),
+    "complete": Column("bool", {"long_name": "whether the row is there"}),
+}
+_DENSITY = Field({"units": "1", "long_name": "tumor cell density"})
+LAYOUTS = {"fisher_kolmogorov": Layout(FisherKolmogorovParameters, {"density": _DENSITY})}
+
+
+def layout_of(model: object) -> Layout:
+    """The layout of a model by its name in a store's attributes.
+
+    Raises:
+        InputError: this version does not know the model.
+    """
+    if not isinstance(model, str) or model not in LAYOUTS:
+        raise InputError(f"model {model!r} is unknown: this version has {' and '.join(LAYOUTS)}")
+    return LAYOUTS[model]
+
+
+def add_missing_arrays(group: zarr.Group, samples: int) -> None:
+    """Lay out the arrays that are not there yet: a creation cut short is finished, not refused.
+
+    Rows that a resized array has and another lacks were never complete, so the longest length is the right one.
+    """
+    about: dict[str, Any] = dict(group.attrs)
+    samples = max((array.shape[0] for _, array in group.arrays()), default=samples)
+    grid, shard, layout = tuple(about["grid"]["shape"]), int(about["shard"]), layout_of(about["model"])
+    present = set(group.array_keys())
+    for name, values in layout.fields.items():
+        if name not in present:
+            shape = (*values.axes.values(), *grid)
+            group.create_array(
+                name, shape=(samples, *shape), chunks=(1, *shape), shards=(shard, *shape), dtype="float16",
+                compressors=COMPRESSION, dimension_names=("sample", *values.axes, "x", "y", "z"),
+                attributes=dict(values.attributes),
+            )  # fmt: skip
+    for name, column in layout.columns.items():
+        if name not in present:
+            group.create_array(
+                name, shape=(samples, *column.axes.values()), chunks=(shard, *column.axes.values()),
+                dtype=column.dtype, dimension_names=("sample", *column.axes), attributes=dict(column.attributes),
+            )  # fmt: skip
