@@ -21,7 +21,10 @@ from report import arguments, machine, publish
 from engine import GRIDS, PRIORS, Atlas, FisherKolmogorovParameters, load_atlas, simulate
 from engine.backends import Backend, choose_backend
 from engine.backends.cpu import CpuBackend
-from engine.generate import describe, fill
+from engine.crew import this_process
+from engine.fill import fill
+from engine.recipe import Recipe, describe, this_machine
+from engine.shards import Workshop
 from engine.store import create_store
 
 TUMOR = FisherKolmogorovParameters(0.2, 0.08, 150, (0.3, 0.55, 0.5))
@@ -57,10 +60,11 @@ def accepted_per_second(atlas: Atlas, backend: Backend, samples: int) -> float:
     """Rows a second of a store, everything included."""
     prior = PRIORS["whole_brain"]
     with tempfile.TemporaryDirectory() as folder:
-        about = describe(atlas, prior, 0, "converged", 16, backend)
+        about = describe(atlas, prior, 0, "converged", 16, this_machine(backend))
         store = create_store(Path(folder) / "bench.zarr", samples, about)
         started = time.perf_counter()
-        fill(store, atlas, prior, backend)
+        with this_process(backend) as crew:
+            fill(store, crew, Workshop(store, Recipe(atlas, prior, 0, "converged", backend)))
         return samples / (time.perf_counter() - started)
 
 

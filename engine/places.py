@@ -19,6 +19,8 @@ from zarr.storage import LocalStore, ObjectStore
 
 from engine.errors import InputError
 
+LEASE_OBJECT = "generator.lock"
+"""The object that says who writes a store at a URL."""
 SCHEMES = ("s3", "gs", "az", "memory")
 """Kinds of URL; `memory` lives and dies with the process."""
 UNREACHABLE = (OSError, BaseError)
@@ -71,7 +73,8 @@ def refuse_other_content(place: str | Path) -> None:
         InputError: the folder, or the URL's prefix, is not empty.
     """
     if is_url(place):
-        occupied = any(object_store(str(place)).list(chunk_size=1))
+        found = (entry["path"] for page in object_store(str(place)).list(chunk_size=2) for entry in page)
+        occupied = any(path != LEASE_OBJECT for path in found)
     else:
         folder = Path(place)
         occupied = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
@@ -92,3 +95,10 @@ def delete(place: str | Path, key: str) -> None:
         object_store(str(place)).delete(key)
     else:
         Path(place, key).unlink(missing_ok=True)
+
+
+def stored_bytes(place: str | Path) -> int:
+    """Bytes that a store takes at its place."""
+    if is_url(place):
+        return sum(entry["size"] for page in object_store(str(place)).list() for entry in page)
+    return sum(file.stat().st_size for file in Path(place).rglob("*") if file.is_file())

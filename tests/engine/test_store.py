@@ -18,9 +18,14 @@ import zarr
 from engine import GRIDS, PRIORS, InputError, Prior, load_atlas, open_store
 from engine.acceptance import accept_rows
 from engine.backends.cpu import CpuBackend
-from engine.generate import describe, fill, locked, verify
+from engine.crew import this_process
+from engine.fill import fill
+from engine.locks import locked
+from engine.recipe import Recipe, describe, this_machine
 from engine.rows import split_of
+from engine.shards import Workshop
 from engine.store import create_store
+from engine.verify import verify
 from tests.conftest import build_ellipsoid_brain
 
 ATLAS = build_ellipsoid_brain(20, 4.0)
@@ -31,13 +36,18 @@ PINNED_SPLITS = [0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0]
 
 
 def about(seed=5, shard=4, **changes):
-    return describe(ATLAS, PRIOR, seed, "converged", shard, BACKEND) | changes
+    return describe(ATLAS, PRIOR, seed, "converged", shard, this_machine(BACKEND)) | changes
 
 
 def generate(place, samples, **changes):
     store = create_store(place, samples, about(**changes))
-    assert fill(store, ATLAS, PRIOR, BACKEND) == 0
+    assert run(store) == 0
     return open_store(place)
+
+
+def run(store):
+    with this_process(BACKEND) as crew:
+        return fill(store, crew, Workshop(store, Recipe(ATLAS, PRIOR, 5, "converged", BACKEND)))
 
 
 def contents(store):
@@ -113,8 +123,8 @@ def test_a_shard_whose_write_fails_anywhere_stays_absent(tmp_path, name):
 def test_a_full_disk_is_one_sentence_that_counts_what_is_safe(tmp_path):
     store = create_store(tmp_path / "full.zarr", 4, about())
     store._arrays["density"] = DiskFull()
-    with pytest.raises(InputError, match="No space left on device; 0 rows are complete"):
-        fill(store, ATLAS, PRIOR, BACKEND)
+    with pytest.raises(InputError, match="No space left on device; 0 of 4 rows are complete"):
+        run(store)
 
 
 def test_other_physics_are_refused(whole):
@@ -208,7 +218,7 @@ def test_xarray_reads_it_by_name(whole):
 
 def test_only_one_generator_writes_a_store(tmp_path):
     place = str(tmp_path / "locked.zarr")
-    code = f"import time\nfrom engine.generate import locked\nwith locked({place!r}):\n"
+    code = f"import time\nfrom engine.locks import locked\nwith locked({place!r}):\n"
     code += "    print('in', flush=True)\n    time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "in\n"

@@ -1,0 +1,156 @@
+"""Crews of worker processes on Dask: on this machine, at a running scheduler, or brought up by Slurm.
+
+A worker is a process with its own solver; it solves, compresses and writes whole shards itself, so neither densities
+nor the atlas travel. On this machine there is one worker a GPU, which sees only its own device, or one a core.
+
+The only place that imports Dask.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import dask
+from distributed import Client, Nanny, Scheduler, SpecCluster
+from omegaconf import DictConfig
+
+from engine.backends import Backend
+from engine.backends.cpu import available_cores
+from engine.backends.cuda import is_present
+from engine.crew import Crew
+from engine.errors import InputError
+from engine.recipe import this_machine
+from engine.shards import IN_FLIGHT
+
+PATIENCE = 30.0
+"""Seconds to wait for a scheduler that is said to run, and for its first worker (chosen by us)."""
+_OURS = {
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.comm.timeouts.connect": PATIENCE,
+    "distributed.admin.tick.limit": "60s",
+}
+"""Dask gives a task back when its worker dies, and `engine.fill` decides what happens then."""
+
+
+@contextmanager
+def on_cluster(settings: DictConfig, backend: str | Backend) -> Iterator[Crew]:
+    """The crew that `settings` (conf/cluster) describe, until the block ends.
+
+    Raises:
+        InputError: the settings make no cluster, or nobody answers.
+    """
+    with dask.config.set(_OURS), _client(settings, backend) as client:
+        _tell(client)
+        executor = client.get_executor(pure=False)
+        machine = executor.submit(this_machine, backend).result()
+        yield Crew(executor, machine, lambda: executor.shutdown(wait=False))
+
+
+@contextmanager
+def _client(settings: DictConfig, backend: str | Backend) -> Iterator[Client]:
+    if settings.kind == "address":
+        with _joined(settings.address) as client:
+            yield client
+    elif settings.kind == "local":
+        with _started_here(settings, backend) as cluster, Client(cluster) as client:
+            yield client
+    else:
+        with _queued(settings) as cluster, Client(cluster) as client:
+            cluster.adapt(minimum_jobs=settings.jobs, maximum_jobs=settings.jobs)
+            print(f"waiting for the first of {settings.jobs} Slurm jobs", flush=True)
+            client.wait_for_workers(1)
+            yield client
+
+
+@contextmanager
+def _joined(address: str | None) -> Iterator[Client]:
+    if not address:
+        raise InputError("cluster.address is not given: add cluster.address=tcp://HOST:8786, where dask scheduler runs")
+    try:
+        client = Client(address, timeout=PATIENCE)
+    except (OSError, ValueError) as error:
+        raise InputError(f"no Dask scheduler answers at {address}: start one with `dask scheduler`") from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=PATIENCE)
+        except TimeoutError as error:
+            raise InputError(f"the scheduler at {address} has no workers: start some with `dask worker`") from error
+        yield client
+
+
+def _started_here(settings: DictConfig, backend: str | Backend) -> SpecCluster:
+    """One worker process a device or core; one that dies is replaced, with the same device."""
+    environments = worker_environments(backend, settings.workers, visible_devices())
+    options = {"nthreads": IN_FLIGHT, "memory_limit": 0, "silence_logs": logging.ERROR, "dashboard": False}
+    workers = {
+        name: {"cls": Nanny, "options": options | {"env": environment}} for name, environment in enumerate(environments)
+    }
+    scheduler = {"host": "127.0.0.1", "port": 0, "dashboard": True, "dashboard_address": f":{settings.dashboard}"}
+    return SpecCluster(workers=workers, scheduler={"cls": Scheduler, "options": scheduler}, silence_logs=logging.ERROR)
+
+
+def worker_environments(backend: str | Backend, workers: int | None, devices: list[str]) -> list[dict[str, str]]:
+    """What every worker of this machine finds in its environment: one device of its own, or one thread.
+
+    Args:
+        backend: `auto`, `cpu`, `cuda` or a backend.
+        workers: how many (None: one a device, or one a core).
+        devices: names of the GPUs that may be used.
+
+    Raises:
+        InputError: more workers than devices, no device for `cuda`, or not a number of workers.
+    """
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise InputError(f"cluster.workers={workers} must be a whole number, at least 1")
+    name = backend if isinstance(backend, str) else backend.name
+    if name == "cpu" or (name == "auto" and not is_present()):
+        return [{"LMI_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} for _ in range(workers or available_cores())]
+    if not devices:
+        raise InputError("backend=cuda needs an NVIDIA GPU, and none is visible here: use backend=cpu")
+    if workers is not None and workers > len(devices):
+        raise InputError(f"cluster.workers={workers}, but {len(devices)} GPUs are visible: one worker has one GPU")
+    return [{"CUDA_VISIBLE_DEVICES": device} for device in devices[:workers]]
+
+
+def visible_devices() -> list[str]:
+    """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name.strip() for name in chosen.split(",") if name.strip()]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
+    return [str(i) for i, line in enumerate(li for li in found.stdout.splitlines() if li.startswith("GPU "))]
+
+
+def _queued(settings: DictConfig) -> Any:
+    """A cluster whose workers are Slurm jobs, one worker a job; its cores are the threads of that worker's solver."""
+    if find_spec("dask_jobqueue") is None:
+        raise InputError("cluster=slurm needs dask-jobqueue: pip install 'learn-morph-infer[cluster]'")
+    if shutil.which("sbatch") is None:
+        raise InputError("cluster=slurm needs sbatch, and it is not here: run this on a node that submits Slurm jobs")
+    from dask_jobqueue import SLURMCluster
+
+    directives = [*settings.directives, *([f"--gres=gpu:{settings.gpus}"] if settings.gpus else [])]
+    return SLURMCluster(
+        cores=settings.cores, memory=settings.memory, processes=1, queue=settings.queue, account=settings.account,
+        walltime=settings.walltime, interface=settings.interface, job_extra_directives=directives,
+        job_script_prologue=list(settings.prologue), log_directory=settings.logs,
+        worker_extra_args=["--nthreads", str(IN_FLIGHT)],
+        scheduler_options={"dashboard_address": f":{settings.dashboard}"},
+    )  # fmt: skip
+
+
+def _tell(client: Client) -> None:
+    """Where to look at the cluster."""
+    if find_spec("bokeh") is None:
+        print("no dashboard: pip install 'learn-morph-infer[cluster]' brings it", flush=True)
+    else:
+        print(f"dashboard: {client.dashboard_link}", flush=True)

@@ -1,0 +1,39 @@
+"""Who does the work: a crew runs tasks, in this process or on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from engine.backends import Backend
+from engine.recipe import Machine, this_machine
+from engine.shards import IN_FLIGHT
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Runs tasks.
+
+    Attributes:
+        executor: takes the tasks.
+        machine: what rounds the numbers of its members; they are all of one kind.
+        stop: ends the running tasks or drops them, and forgets the waiting ones.
+    """
+
+    executor: Executor
+    machine: Machine
+    stop: Callable[[], None]
+
+
+@contextmanager
+def this_process(backend: Backend) -> Iterator[Crew]:
+    """A crew of threads of this process, which share its one solver."""
+    executor = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="shard")
+    stop = partial(executor.shutdown, wait=True, cancel_futures=True)
+    try:
+        yield Crew(executor, this_machine(backend), stop)
+    finally:
+        stop()

@@ -1,0 +1,195 @@
+"""Fill a store: give every absent shard to an executor, whatever is behind it, until all are there.
+
+A shard that fails is tried again among the others, and the last time alone, so that it is not blamed for what a
+neighbor did to their worker. One that fails then too is looked into sample by sample; the rest is finished.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+from engine.command import INTERRUPTED
+from engine.crew import Crew
+from engine.errors import InputError
+from engine.progress import Advance, progress
+from engine.shards import Maker, ShardReport
+from engine.store import Store
+
+ATTEMPTS = 3
+"""Times that a shard is tried."""
+EXAMINED = 64
+"""Proposals of a failing sample that are tried one by one to name the one that fails (accepted ones come sooner)."""
+FAILED = 1
+"""Exit code when shards are missing in the end."""
+
+
+@dataclass
+class Tally:
+    """What happened so far."""
+
+    rows: int = 0
+    proposals: int = 0
+    solving: float = 0.0
+    writing: float = 0.0
+    processes: set[str] = field(default_factory=set)
+    started: float = field(default_factory=time.monotonic)
+
+    def add(self, report: ShardReport) -> None:
+        """Count a shard."""
+        self.rows += report.rows
+        self.proposals += report.proposals
+        self.solving += report.solving
+        self.writing += report.writing
+        self.processes.add(report.process)
+
+    def __str__(self) -> str:
+        """Rate and share of accepted proposals."""
+        rate = self.rows / max(time.monotonic() - self.started, 1e-9)
+        return f"{rate:.1f} samples/s, {100 * self.rows / max(self.proposals, 1):.1f}% of proposals accepted"
+
+
+def fill(store: Store, crew: Crew, maker: Maker) -> int:
+    """Make every incomplete shard of a store; returns the exit code.
+
+    Args:
+        store: open for writing, and locked for this process.
+        crew: runs the tasks; any order and any number of workers give the same store.
+        maker: what the tasks do.
+
+    Raises:
+        InputError: a task met something that the user can mend, such as a full disk.
+    """
+    executor, complete = crew.executor, store.complete
+    waiting = [rows for rows in store.shards if not complete[rows.start : rows.stop].all()]
+    have = len(store) - sum(map(len, waiting))
+    tally = Tally()
+    try:
+        with progress("generate", len(store), have) as advance:
+            suspects = _run_crowd(waiting, executor, maker, partial(_count, tally, advance))
+            failed = _run_alone(suspects, executor, maker, partial(_count, tally, advance))
+    except InputError as error:
+        raise InputError(f"{error}; {_count_complete(store)}") from error
+    except KeyboardInterrupt:
+        _stop(crew)
+        print(f"interrupted: {_count_complete(store)}")
+        return INTERRUPTED
+    for rows, reason in failed:
+        _report_failure(rows, reason, executor, maker)
+    _summarize(store, tally, sum(len(rows) for rows, _ in failed))
+    return FAILED if failed else 0
+
+
+def _run_crowd(
+    shards: Sequence[range], executor: Executor, maker: Maker, done: Callable[[ShardReport], None]
+) -> list[range]:
+    """Run shards side by side, each `ATTEMPTS` - 1 times at most; returns those that failed every time."""
+    finished: SimpleQueue[tuple[range, Future[ShardReport]]] = SimpleQueue()
+    failures = dict.fromkeys(shards, 0)
+
+    def submit(rows: range) -> None:
+        executor.submit(maker.make, rows).add_done_callback(lambda future: finished.put((rows, future)))
+
+    for rows in shards:
+        submit(rows)
+    remaining = len(shards)
+    while remaining:
+        rows, future = finished.get()
+        error = _error_of(future)
+        if error is None:
+            done(future.result())
+            remaining -= 1
+            continue
+        failures[rows] += 1
+        if failures[rows] < ATTEMPTS - 1:
+            submit(rows)
+        else:
+            remaining -= 1
+    return [rows for rows in shards if failures[rows] >= ATTEMPTS - 1]
+
+
+def _run_alone(
+    shards: Sequence[range], executor: Executor, maker: Maker, done: Callable[[ShardReport], None]
+) -> list[tuple[range, BaseException]]:
+    """Run shards one after the other; returns those that failed, and why."""
+    failed = []
+    for rows in shards:
+        future = executor.submit(maker.make, rows)
+        error = _error_of(future)
+        if error is None:
+            done(future.result())
+        else:
+            failed.append((rows, error))
+    return failed
+
+
+def _error_of(future: Future[Any]) -> BaseException | None:
+    """What a task raised, or None; what the user can mend stops everything."""
+    error = future.exception()
+    if isinstance(error, InputError):
+        raise error
+    return error
+
+
+def _report_failure(rows: range, error: BaseException, executor: Executor, maker: Maker) -> None:
+    """Say which samples of a shard fail, and with which parameters."""
+    _say(f"failed {ATTEMPTS} times: the shard of samples {rows.start} to {rows.stop - 1}: {_name(error)}")
+    for sample in rows:
+        reason = executor.submit(maker.check, sample).exception()
+        if reason is None:
+            continue
+        for proposal in range(EXAMINED):
+            cause = executor.submit(maker.attempt, sample, proposal).exception()
+            if cause is not None:
+                tumor = executor.submit(maker.propose, sample, proposal).result()
+                _say(f"  sample {sample}, proposal {proposal}, {tumor}: {_name(cause)}")
+                break
+        else:
+            tumor = executor.submit(maker.propose, sample, 0).result()
+            _say(f"  sample {sample}, first proposal {tumor}: {_name(reason)}")
+
+
+def _count(tally: Tally, advance: Advance, report: ShardReport) -> None:
+    tally.add(report)
+    advance(report.rows, str(tally))
+
+
+def _count_complete(store: Store) -> str:
+    done = int(store.complete.sum())
+    return f"{done} of {len(store)} rows are complete; run the same command to resume"
+
+
+def _stop(crew: Crew) -> None:
+    """Let the running shards end, drop the waiting ones; a second interruption drops all at once."""
+    _say("interrupted: ending the running shards (Ctrl-C again drops them)")
+    try:
+        crew.stop()
+    except KeyboardInterrupt:
+        _say("dropped the running shards; run the same command to resume")
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)
+
+
+def _summarize(store: Store, tally: Tally, failed: int) -> None:
+    seconds = time.monotonic() - tally.started
+    print(f"{store.place}: {len(store) - failed} of {len(store)} rows complete, {tally.rows} new in {seconds:.0f} s")
+    if tally.rows:
+        busy = 100 * tally.solving / (seconds * len(tally.processes))
+        cost = 1000 * tally.writing / tally.rows
+        print(f"{tally}; {len(tally.processes)} processes, solver busy {busy:.0f}%, {cost:.0f} ms a sample to write")
+
+
+def _name(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
