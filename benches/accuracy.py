@@ -9,32 +9,29 @@ three thresholds for 95% of the tumors; `gliomasolver` is the published solver's
 
 from __future__ import annotations
 
-from unittest.mock import patch
-
 import numpy as np
 from numpy.typing import NDArray
 from report import arguments, machine, publish
 
-from engine import GRIDS, PRIORS, Atlas, FisherKolmogorovParameters, fisher_kolmogorov, load_atlas, simulate
+from engine import GRIDS, PRIORS, Atlas, FisherKolmogorovParameters, load_atlas, simulate
+from engine.acceptance import accept_rows
 from engine.backends import choose_backend
-from engine.generate import accept_rows
+from engine.time_steps import SCHEMES
 
 THRESHOLDS = (0.01, 0.1, 0.8)
 
 
 def main() -> None:
     """Measure and report."""
-    settings = arguments({"count": 30, "grid": "half", "finer": 16, "seed": 0, "json": None}, __doc__)
+    settings = arguments({"count": 30, "grid": "half", "finer": 8, "seed": 0, "json": None}, __doc__)
     atlas = load_atlas("sri24", GRIDS[settings.grid])
     rows, _ = accept_rows(
         range(settings.count), settings.seed, "converged", atlas, PRIORS["whole_brain"], choose_backend("auto")
     )
     tumors = [row["parameters"] for row in rows]
-    finer = {"CFL": fisher_kolmogorov.CFL / settings.finer, "REACTION": fisher_kolmogorov.REACTION / settings.finer}
-    with patch.multiple(fisher_kolmogorov, **finer):
-        reference = simulate(tumors, atlas).density
+    reference = simulate(tumors, atlas, accuracy=settings.finer).density
     result = {"machine": machine(), "grid": settings.grid, "tumors": settings.count, "finer": settings.finer}
-    for scheme in fisher_kolmogorov.SCHEMES:
+    for scheme in SCHEMES:
         result[scheme] = compare(tumors, atlas, scheme, reference)
     publish("Accuracy in time", result, settings.json)
 

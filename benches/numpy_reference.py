@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import Atlas, FisherKolmogorovParameters
-from engine.fisher_kolmogorov import schedule, seed_density
+from engine.fisher_kolmogorov import seed_density
+from engine.time_steps import schedule
 
 
 def solve(parameters: FisherKolmogorovParameters, atlas: Atlas) -> NDArray[np.float64]:
@@ -19,18 +20,25 @@ def solve(parameters: FisherKolmogorovParameters, atlas: Atlas) -> NDArray[np.fl
     c = np.pad(seed_density(atlas, parameters.origin)[box].astype(np.float64), 1)
     mobility = np.pad(np.where(atlas.tissue, atlas.white_matter + 0.1 * atlas.gray_matter, 0.0)[box], 1)
     faces = [_faces(mobility, axis) for axis in range(3)]
-    half = np.exp(-times.growth / 2)
-    for _ in range(times.steps):
-        c = c / (c + (1 - c) * half)
-        net = np.zeros_like(c)
-        for axis, face in enumerate(faces):
-            flux = face * (np.roll(c, -1, axis) - c)
-            net += flux - np.roll(flux, 1, axis)
-        c = c + times.diffusion * net
-        c = c / (c + (1 - c) * half)
+    c = _react(c, times.first)
+    for (a, b), decay in zip(times.weights, times.decays, strict=True):
+        y = c + a * _divergence(c, faces)
+        c = _react(c + b * _divergence(y, faces), decay)
     density = np.zeros(atlas.grid.shape)
     density[box] = c[1:-1, 1:-1, 1:-1]
     return density
+
+
+def _react(c: NDArray[np.float64], decay: float) -> NDArray[np.float64]:
+    return c / (c + (1 - c) * decay) if decay != 1 else c
+
+
+def _divergence(c: NDArray[np.float64], faces: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    net = np.zeros_like(c)
+    for axis, face in enumerate(faces):
+        flux = face * (np.roll(c, -1, axis) - c)
+        net += flux - np.roll(flux, 1, axis)
+    return net
 
 
 def _faces(mobility: NDArray[np.float64], axis: int) -> NDArray[np.float64]:

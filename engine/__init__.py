@@ -7,7 +7,7 @@ from engine.grid import GRIDS, Grid
 from engine.imaging import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, observe, render_image
 from engine.parameters import FisherKolmogorovParameters
 from engine.sampling import PRIORS, Prior, random_stream
-from engine.simulate import SimulationResult, nearest_tissue, simulate
+from engine.simulate import Simulated, SimulationResult, nearest_tissue, simulate, simulate_stream
 from engine.store import Store, create_store, open_store
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Grid",
     "InputError",
     "Prior",
+    "Simulated",
     "SimulationResult",
     "Store",
     "create_store",
@@ -32,4 +33,5 @@ __all__ = [
     "random_stream",
     "render_image",
     "simulate",
+    "simulate_stream",
 ]

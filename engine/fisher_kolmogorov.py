@@ -2,15 +2,10 @@
 
     ∂c/∂t = ∇·(D ∇c) + ρ c (1 - c)   in tissue,      D = D_w (p_w + p_g / 10),      D ∂c/∂n = 0 at its border
 
-Space: finite volumes on isotropic voxels, six faces, harmonic mean of D at a face; second order. Time, scheme
-`converged`: N equal steps of Strang splitting with the logistic solved exactly and diffusion by forward Euler, so
-first order, with
-
-    N = max(⌈6 mu1² / (CFL h²)⌉, ⌈mu2² / REACTION⌉),
-
-which depends on mu1², mu2² and h alone: (D, ρ, T) and (a D, a ρ, T / a) give the same numbers bit for bit, and the
-last step ends exactly at T. Each sub-step keeps 0 <= c <= 1. Scheme `gliomasolver` is the published solver's:
-forward Euler for everything with dt = 0.99 h² / (6 D_w), not converged in time; for comparisons only.
+Space: finite volumes on isotropic voxels, six faces, harmonic mean of D at a face; second order. Time: Strang
+splitting of an exact logistic and a stabilized diffusion step, second order, see `engine.time_steps`; 0 <= c <= 1.
+Scheme `gliomasolver` is the published solver's: forward Euler for everything with dt = 0.99 h² / (6 D_w), not
+converged in time; for comparisons only.
 
 The seed is GliomaSolver's smoothed ball, s = (dist - 1.145 mm) / 3.578 mm, c = (1 - s - sin(π s) / π) / 2 for
 |s| <= 1, 1 inside and 0 beyond, averaged over every voxel and set in tissue only.
@@ -22,8 +17,7 @@ published code for the seed and the scheme.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import ceil, exp, pi, sin, sqrt
+from math import pi, sin, sqrt
 
 import numpy as np
 from numba import njit
@@ -31,62 +25,13 @@ from numpy.typing import NDArray
 
 from engine.atlas import Atlas
 from engine.errors import InputError
-from engine.parameters import FisherKolmogorovParameters
 
-PHYSICS_VERSION = 1
+PHYSICS_VERSION = 2
 """Raised when the same parameters give other numbers: stores of different versions are never mixed."""
-CFL = 0.95
-"""Bound on 6 D_w dt / h²; forward Euler keeps 0 <= c <= 1 up to 1 (chosen by us, with room for rounding)."""
-REACTION = 0.08
-"""Bound on rho dt (chosen by us: for 95% of tumors Dice >= 0.99 at c = .01, .1 and .8 each, benches/accuracy.py)."""
-GLIOMASOLVER_CFL = 0.99
 SEED_CENTER = 1.145
 SEED_WIDTH = 3.578
 """Offset and half-width [mm] of the seed's smooth edge; its support has radius 4.72 mm."""
 SEED_SUBSAMPLES = 6
-SCHEMES = ("converged", "gliomasolver")
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Time steps of one simulation.
-
-    Attributes:
-        steps: N.
-        diffusion: k = D_w dt / h² [1].
-        growth: rho dt [1].
-    """
-
-    steps: int
-    diffusion: float
-    growth: float
-
-    @property
-    def decay(self) -> float:
-        """exp(-rho dt), what the exact logistic multiplies (1 - c) / c by."""
-        return exp(-self.growth)
-
-
-def schedule(parameters: FisherKolmogorovParameters, spacing: float, scheme: str = "converged") -> Schedule:
-    """Time steps for a tumor on voxels of `spacing` [mm].
-
-    Raises:
-        InputError: the scheme is unknown.
-    """
-    spread = parameters.diffusivity * parameters.duration / spacing**2
-    growth = parameters.proliferation * parameters.duration
-    if scheme == "converged":
-        steps = max(_ceil(6 * spread / CFL), _ceil(growth / REACTION), 1)
-    elif scheme == "gliomasolver":
-        steps = max(_ceil(6 * spread / GLIOMASOLVER_CFL), 1)
-    else:
-        raise InputError(f"scheme {scheme!r} is unknown: use {' or '.join(SCHEMES)}")
-    return Schedule(steps, spread / steps, growth / steps)
-
-
-def _ceil(value: float) -> int:
-    """Ceiling that forgives rounding, so that equal products of a D and T / a give equal steps."""
-    return ceil(value * (1 - 1e-12))
 
 
 def seed_density(atlas: Atlas, origin: Sequence[float]) -> NDArray[np.float32]:
@@ -99,15 +44,27 @@ def seed_density(atlas: Atlas, origin: Sequence[float]) -> NDArray[np.float32]:
     Raises:
         InputError: the origin lies outside tissue.
     """
-    check_origin(atlas, origin)
     density = np.zeros(atlas.grid.shape, dtype=np.float32)
+    voxels, values = seed_voxels(atlas, origin)
+    density[tuple(voxels.T)] = values
+    return density
+
+
+def seed_voxels(atlas: Atlas, origin: Sequence[float]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Voxels (n, 3) that the seed reaches, all in tissue, and its density [1] there, float32 (n,).
+
+    Raises:
+        InputError: the origin lies outside tissue.
+    """
+    check_origin(atlas, origin)
     center = atlas.grid.to_voxel(origin)
     reach = (SEED_CENTER + SEED_WIDTH) / atlas.grid.spacing + 1
     low = np.maximum(np.floor(center - reach).astype(int), 0)
     high = np.minimum(np.ceil(center + reach).astype(int) + 1, atlas.grid.shape)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    density[box] = _average_ball(low, high, center, atlas.grid.spacing) * atlas.tissue[box]
-    return density
+    ball = _average_ball(low, high, center, atlas.grid.spacing).astype(np.float32) * atlas.tissue[box]
+    inside = np.argwhere(ball > 0)
+    return inside + low, ball[tuple(inside.T)]
 
 
 @njit(nogil=True, cache=True)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from engine.atlas import Atlas
-from engine.backends import Backend, Job, Outcome, choose_backend
-from engine.domain import Domain, domain_of
+from engine.backends import Backend, Job, Outcome, Size, choose_backend
+from engine.domain import Domain, Voxels, domain_of
 from engine.errors import InputError
-from engine.fisher_kolmogorov import SCHEMES, is_in_tissue, schedule, seed_density
+from engine.fisher_kolmogorov import check_origin, is_in_tissue, seed_voxels
 from engine.parameters import FisherKolmogorovParameters
+from engine.time_steps import schedule
 
 SIZE_DENSITY = 0.7
 """Density [1] at which the size of a tumor is measured for the size filter and early stops."""
@@ -25,16 +29,37 @@ class SimulationResult:
     """Densities of a batch.
 
     Attributes:
-        density: c [1] at the end, float32 (batch, x, y, z).
+        density: c [1] at the end, float32 (batch, x, y, z); any array that speaks DLPack if it stays on a device.
         volumes: volume [ml] where c >= 0.7, float64 (batch,).
         ended: how each ended: `duration` (at T) or `too_big` (stopped early by `stop_volume`).
-        updates: voxel updates spent on each, int64 (batch,).
+        updates: voxel updates spent on each, int64 (batch,): tissue voxels computed, once for every stage.
     """
 
-    density: NDArray[np.float32]
+    density: Any
     volumes: NDArray[np.float64]
     ended: tuple[str, ...]
     updates: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """One tumor of a stream; its density is unpacked only when asked for.
+
+    Attributes:
+        volume: volume [ml] where c >= 0.7.
+        ended: `duration` or `too_big`.
+        updates: voxel updates spent.
+    """
+
+    volume: float
+    ended: str
+    updates: int
+    _outcome: Outcome
+    _domain: Domain
+
+    def write(self, out: Any) -> None:
+        """Write the density into an array (x, y, z) that is 0."""
+        self._domain.unpack(self._outcome.density, out)
 
 
 def simulate(
@@ -43,8 +68,10 @@ def simulate(
     *,
     backend: str | Backend = "auto",
     scheme: str = "converged",
+    accuracy: float = 1.0,
     initial: NDArray[np.floating] | None = None,
     stop_volume: float | None = None,
+    on_device: bool = False,
 ) -> SimulationResult:
     """Grow a batch of tumors in one brain.
 
@@ -53,40 +80,80 @@ def simulate(
         atlas: the brain.
         backend: `auto`, `cpu`, `cuda`, or a backend.
         scheme: `converged`, or `gliomasolver` for comparisons with published data.
+        accuracy: time steps are this many times shorter than the default's.
         initial: density at time 0, (batch, x, y, z) in [0, 1]; replaces the seed. Values outside tissue are
             dropped.
         stop_volume: stop a simulation once c >= 0.7 in more than this volume [ml].
+        on_device: leave the densities where they were computed, for `torch.from_dlpack` and the like.
 
     Raises:
-        InputError: an origin outside tissue, an initial density of the wrong shape or range, an unknown name.
+        InputError: an origin outside tissue, an initial density of the wrong shape or range, an unknown name, or
+            more densities than memory holds.
     """
-    if scheme not in SCHEMES:
-        raise InputError(f"scheme {scheme!r} is unknown: use {' or '.join(SCHEMES)}")
     _check_initial(initial, len(batch), atlas)
     runner = choose_backend(backend) if isinstance(backend, str) else backend
-    domain = domain_of(atlas)
-    stop_voxels = None if stop_volume is None else int(stop_volume / atlas.grid.voxel_volume + 1e-9)
-    density = np.zeros((len(batch), *atlas.grid.shape), dtype=np.float32)
-    outcomes: list[Outcome] = []
-    jobs = _jobs(batch, atlas, domain, initial, scheme)
-    for row, outcome in enumerate(runner.run(domain, jobs, scheme, stop_voxels, SIZE_DENSITY)):
-        domain.unpack(outcome.density, density[row])
-        outcomes.append(outcome)
-    volumes = np.array([_volume(field, atlas.grid.voxel_volume) for field in density], dtype=np.float64)
-    ended = tuple("too_big" if o.stopped else "duration" for o in outcomes)
-    return SimulationResult(density, volumes, ended, np.array([o.updates for o in outcomes], dtype=np.int64))
+    if not on_device:
+        _check_memory(len(batch), atlas)
+    density = runner.zeros((len(batch), *atlas.grid.shape), on_device)
+    volumes, ended, updates = np.zeros(len(batch)), [], np.zeros(len(batch), dtype=np.int64)
+    stream = simulate_stream(
+        batch, atlas, backend=runner, scheme=scheme, accuracy=accuracy, initial=initial, stop_volume=stop_volume,
+        on_device=on_device,
+    )  # fmt: skip
+    for row, one in enumerate(stream):
+        one.write(density[row])
+        volumes[row], updates[row] = one.volume, one.updates
+        ended.append(one.ended)
+    return SimulationResult(density, volumes, tuple(ended), updates)
 
 
-def _jobs(
-    batch: Sequence[FisherKolmogorovParameters],
+def simulate_stream(
+    batch: Iterable[FisherKolmogorovParameters],
     atlas: Atlas,
-    domain: Domain,
-    initial: NDArray[np.floating] | None,
-    scheme: str,
-) -> Iterator[Job]:
-    for row, parameters in enumerate(batch):
-        start = seed_density(atlas, parameters.origin) if initial is None else initial[row]
-        yield Job(domain.pack(start), schedule(parameters, domain.spacing, scheme))
+    *,
+    backend: str | Backend = "auto",
+    scheme: str = "converged",
+    accuracy: float = 1.0,
+    initial: Iterable[NDArray[np.floating]] | None = None,
+    stop_volume: float | None = None,
+    on_device: bool = False,
+) -> Iterator[Simulated]:
+    """Grow tumors one after the other, in the batch's order; a few are held at a time, however long the batch.
+
+    Arguments are those of `simulate`; `batch` may be a generator that looks at what came out before.
+
+    Raises:
+        InputError: as `simulate`.
+    """
+    runner = choose_backend(backend) if isinstance(backend, str) else backend
+    domain, voxel_volume = domain_of(atlas), atlas.grid.voxel_volume
+    size = Size(SIZE_DENSITY) if stop_volume is None else Size(SIZE_DENSITY, int(stop_volume / voxel_volume + 1e-9))
+    starts = None if initial is None else iter(initial)
+
+    def jobs() -> Iterator[Job]:
+        for parameters in batch:
+            times = schedule(parameters, domain.spacing, scheme, accuracy)
+            if starts is None:
+                check_origin(atlas, parameters.origin)
+                yield Job(partial(_seed, atlas, domain, parameters.origin), times)
+            else:
+                yield Job(_given(next(starts), atlas, domain), times)
+
+    for outcome in runner.run(domain, jobs(), size, on_device):
+        ended = "too_big" if outcome.stopped else "duration"
+        yield Simulated(outcome.large * voxel_volume, ended, outcome.updates, outcome, domain)
+
+
+def _seed(atlas: Atlas, domain: Domain, origin: Sequence[float]) -> Voxels:
+    return domain.pack(*seed_voxels(atlas, origin))
+
+
+def _given(initial: NDArray[np.floating], atlas: Atlas, domain: Domain) -> Callable[[], Voxels]:
+    def start() -> Voxels:
+        voxels = np.argwhere(atlas.tissue & (initial != 0))
+        return domain.pack(voxels, initial[tuple(voxels.T)])
+
+    return start
 
 
 def _check_initial(initial: NDArray[np.floating] | None, count: int, atlas: Atlas) -> None:
@@ -99,8 +166,15 @@ def _check_initial(initial: NDArray[np.floating] | None, count: int, atlas: Atla
         raise InputError("initial densities must lie in [0, 1]")
 
 
-def _volume(density: NDArray[np.float32], voxel_volume: float) -> float:
-    return float(np.count_nonzero(density >= SIZE_DENSITY)) * voxel_volume
+def _check_memory(count: int, atlas: Atlas) -> None:
+    """Refuse more densities than the machine has memory for, instead of being killed half-way."""
+    wanted = 4 * count * int(np.prod(atlas.grid.shape))
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if wanted > installed:
+        raise InputError(
+            f"{count} densities take {wanted / 2**30:.0f} GiB and this machine has {installed / 2**30:.0f}: "
+            "use engine.simulate_stream, which holds a few at a time"
+        )
 
 
 def nearest_tissue(origin: Sequence[float], atlas: Atlas) -> tuple[float, float, float]:
@@ -108,6 +182,11 @@ def nearest_tissue(origin: Sequence[float], atlas: Atlas) -> tuple[float, float,
     if is_in_tissue(atlas, origin):
         return (float(origin[0]), float(origin[1]), float(origin[2]))
     voxel = np.floor(np.clip(atlas.grid.to_voxel(origin) + 0.5, 0, np.array(atlas.grid.shape) - 1)).astype(int)
-    nearest = ndimage.distance_transform_edt(~atlas.tissue, return_distances=False, return_indices=True)
-    place = atlas.grid.from_voxel(nearest[(slice(None), *voxel)])
+    place = atlas.grid.from_voxel(_nearest_voxels(atlas)[(slice(None), *voxel)])
     return (float(place[0]), float(place[1]), float(place[2]))
+
+
+@lru_cache(maxsize=8)
+def _nearest_voxels(atlas: Atlas) -> NDArray[np.int32]:
+    """For every voxel the nearest one in tissue, int32 (3, x, y, z)."""
+    return ndimage.distance_transform_edt(~atlas.tissue, return_distances=False, return_indices=True)

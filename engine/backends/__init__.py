@@ -1,46 +1,62 @@
-"""Where simulations run: the protocol, what every kernel is told, and the choice by name."""
+"""Where simulations run: the protocol, and the choice by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from math import exp
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from engine.domain import Domain
+from engine.domain import Domain, Voxels
 from engine.errors import InputError
-from engine.fisher_kolmogorov import Schedule
+from engine.time_steps import Schedule
 
 BACKENDS = ("auto", "cpu", "cuda")
-NEVER = np.iinfo(np.int64).max
-"""The `stop_count` of a kernel that is not to stop early."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """One simulation as a backend sees it.
 
     Attributes:
-        initial: density at time 0, flat, float32 (domain size,); the backend may overwrite it.
+        start: makes the density at time 0, the voxels that are not 0; called once, maybe in another thread.
         schedule: its time steps.
     """
 
-    initial: NDArray[np.float32]
+    start: Callable[[], Voxels]
     schedule: Schedule
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a job became: flat density, steps done, voxel updates, and whether it was stopped as too big."""
+    """What a job became.
 
-    density: NDArray[np.float32]
-    steps: int
+    Attributes:
+        density: flat, float32 (domain size,), on the host or on the backend's device.
+        updates: tissue voxels that were computed, once for every stage of every step.
+        large: voxels that hold at least `Size.density`.
+        stopped: whether it was stopped as too big.
+    """
+
+    density: Any
     updates: int
+    large: int
     stopped: bool
+
+
+@dataclass(frozen=True)
+class Size:
+    """What counts as a tumor's size, and when it is too big.
+
+    Attributes:
+        density: c [1] of a voxel that counts.
+        most: a simulation stops once more voxels count; never by default.
+    """
+
+    density: float
+    most: int = np.iinfo(np.int64).max
 
 
 class Backend(Protocol):
@@ -48,23 +64,13 @@ class Backend(Protocol):
 
     name: str
 
-    def run(
-        self, domain: Domain, jobs: Iterable[Job], scheme: str, stop_voxels: int | None, stop_density: float
-    ) -> Iterator[Outcome]:
-        """Advance every job; stop one early once more than `stop_voxels` voxels hold >= `stop_density`."""
+    def run(self, domain: Domain, jobs: Iterable[Job], size: Size, on_device: bool = False) -> Iterator[Outcome]:
+        """Advance every job to its end; densities stay where they were computed if `on_device`."""
         ...
 
-
-def coefficients(times: Schedule, exact: bool, stop_density: float) -> NDArray[np.float32]:
-    """The numbers of a schedule that a kernel needs, float32 (4,).
-
-    Returns:
-        k; q, exp(-rho dt) if `exact` and rho dt otherwise; exp(-rho dt / 2); and the density that a voxel of
-        `stop_density` has when the kernel looks: between two exact steps it is half a reaction ahead.
-    """
-    half = exp(-times.growth / 2)
-    seen = stop_density / (stop_density + (1 - stop_density) * half) if exact else stop_density
-    return np.array([times.diffusion, times.decay if exact else times.growth, half, seen], dtype=np.float32)
+    def zeros(self, shape: tuple[int, ...], on_device: bool = False) -> Any:
+        """A float32 array on the host, or where this backend computes."""
+        ...
 
 
 def choose_backend(name: str) -> Backend:

@@ -10,7 +10,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from engine.backends import NEVER, Job, Outcome, coefficients
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.backends import Job, Outcome, Size
 from engine.domain import Domain
 from engine.errors import InputError
 from engine.kernels import fisher_kolmogorov as kernels
@@ -34,25 +37,31 @@ class CpuBackend:
         """Use `threads` threads (default: every core that this process may use)."""
         self.threads = threads or available_cores()
 
-    def run(
-        self, domain: Domain, jobs: Iterable[Job], scheme: str, stop_voxels: int | None, stop_density: float
-    ) -> Iterator[Outcome]:
+    def run(self, domain: Domain, jobs: Iterable[Job], size: Size, on_device: bool = False) -> Iterator[Outcome]:
         """See `engine.backends.Backend.run`; at most two jobs a thread are held at a time."""
         running: deque[Future[Outcome]] = deque()
         with ThreadPoolExecutor(self.threads) as pool:
             for job in jobs:
-                running.append(pool.submit(_run_one, domain, job, scheme, stop_voxels, stop_density))
+                running.append(pool.submit(_run_one, domain, job, size))
                 if len(running) >= 2 * self.threads:
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
 
+    def zeros(self, shape: tuple[int, ...], on_device: bool = False) -> NDArray[np.float32]:
+        """See `engine.backends.Backend.zeros`."""
+        return np.zeros(shape, dtype=np.float32)
 
-def _run_one(domain: Domain, job: Job, scheme: str, stop_voxels: int | None, stop_density: float) -> Outcome:
-    exact = scheme == "converged"
-    k, q, q_half, seen = coefficients(job.schedule, exact, stop_density)
-    steps, updates, stopped = kernels.evolve(
-        job.initial, domain.faces, domain.starts, domain.fill, domain.links, domain.link_offsets, *domain.strides,
-        exact, job.schedule.steps, k, q, q_half, NEVER if stop_voxels is None else stop_voxels, seen,
-    )  # fmt: skip
-    return Outcome(job.initial, int(steps), int(updates), bool(stopped))
+
+def _run_one(domain: Domain, job: Job, size: Size) -> Outcome:
+    times, (places, values) = job.schedule, job.start()
+    density = np.zeros(domain.tissue.size, dtype=np.float32)
+    density[places] = values
+    brain = (domain.faces, domain.starts, domain.fill, domain.links, domain.link_offsets, *domain.strides)
+    stop = (size.most, np.float32(size.density))
+    if times.splits:
+        steps = (times.weights, times.decays, times.ahead, times.first)
+        updates, large, stopped = kernels.evolve(density, *brain, *steps, *stop)
+    else:
+        updates, large, stopped = kernels.evolve_by_euler(density, *brain, times.weights, *stop)
+    return Outcome(density, int(updates), int(large), bool(stopped))

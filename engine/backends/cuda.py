@@ -7,6 +7,7 @@ prepared while one runs. `Device` is all that touches CuPy, so the tests run the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
@@ -17,7 +18,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from engine.backends import NEVER, Job, Outcome, coefficients
+from engine.backends import Job, Outcome, Size
+from engine.backends.cpu import available_cores
 from engine.domain import LANES, Domain
 from engine.errors import InputError
 from engine.kernels import fisher_kolmogorov as twin
@@ -54,6 +56,10 @@ class Device(Protocol):
         """A new array on the device."""
         ...
 
+    def scatter(self, rows: Any, places: Any, values: Any, out: Any) -> None:
+        """Set out[rows, places] = values; the three are of one length."""
+        ...
+
     def download(self, values: Any) -> NDArray:
         """A copy on the host, once every launch before is done."""
         ...
@@ -64,7 +70,7 @@ class Device(Protocol):
 
 
 def compile_options(threads: int = THREADS) -> tuple[str, ...]:
-    """Options of every build of the kernel: no fused multiply-add, and the constants it shares with its twin."""
+    """Options of every build of the kernel: nothing fused but what is written so, and the constants of its twin."""
     constants = {
         "THREADS": threads,
         "CTAS_PER_SM": CTAS_PER_SM,
@@ -128,6 +134,10 @@ class CupyDevice:
         """See `Device`."""
         return self._cupy.zeros(shape, dtype)
 
+    def scatter(self, rows: Any, places: Any, values: Any, out: Any) -> None:
+        """See `Device`."""
+        out[rows, places] = values
+
     def download(self, values: Any) -> NDArray:
         """See `Device`."""
         return self._cupy.asnumpy(values)
@@ -168,9 +178,7 @@ class CudaBackend:
         self.device: Device = device or CupyDevice()
         self._brain: tuple[Domain, list[Any]] | None = None
 
-    def run(
-        self, domain: Domain, jobs: Iterable[Job], scheme: str, stop_voxels: int | None, stop_density: float
-    ) -> Iterator[Outcome]:
+    def run(self, domain: Domain, jobs: Iterable[Job], size: Size, on_device: bool = False) -> Iterator[Outcome]:
         """See `engine.backends.Backend.run`; two chunks of jobs are held at a time.
 
         Raises:
@@ -178,14 +186,17 @@ class CudaBackend:
         """
         brain = self._upload_brain(domain)
         plan = self._plan(domain)
-        stop = (NEVER if stop_voxels is None else stop_voxels, stop_density)
         running: _Launch | None = None
         remaining = iter(jobs)
         while chunk := list(islice(remaining, plan.simulations)):
-            finished, running = self._collect(running), None
-            running = self._launch(domain, brain, chunk, plan.ctas, scheme == "converged", *stop)
+            finished, running = self._collect(running, on_device), None
+            running = self._launch(domain, brain, chunk, plan.ctas, size)
             yield from finished
-        yield from self._collect(running)
+        yield from self._collect(running, on_device)
+
+    def zeros(self, shape: tuple[int, ...], on_device: bool = False) -> Any:
+        """See `engine.backends.Backend.zeros`."""
+        return self.device.zeros(shape, np.float32) if on_device else np.zeros(shape, dtype=np.float32)
 
     def _upload_brain(self, domain: Domain) -> list[Any]:
         if self._brain is None or self._brain[0] is not domain:
@@ -208,33 +219,52 @@ class CudaBackend:
             )
         return _Plan(ctas, min(SIMULATIONS_PER_CTA * ctas, (free - ctas * scratch) // simulation))
 
-    def _launch(
-        self, domain: Domain, brain: list[Any], jobs: list[Job], ctas: int, exact: bool, stop: int, stop_density: float
-    ) -> _Launch:
+    def _launch(self, domain: Domain, brain: list[Any], jobs: list[Job], ctas: int, size: Size) -> _Launch:
         """Start a chunk, longest simulations first, so that the last to end are short."""
-        device, size, blocks, words = self.device, domain.tissue.size, len(domain.starts), _words(domain)
-        order = np.argsort([-job.schedule.steps for job in jobs], kind="stable")
+        device, length, blocks, words = self.device, domain.tissue.size, len(domain.starts), _words(domain)
+        order = np.argsort([-job.schedule.sweeps for job in jobs], kind="stable")
         ordered = [jobs[row] for row in order]
         ctas = min(ctas, len(jobs))
-        density = device.upload(np.stack([job.initial for job in ordered]))
-        steps = device.upload(np.array([job.schedule.steps for job in ordered], dtype=np.int64))
-        rates = device.upload(np.stack([coefficients(job.schedule, exact, stop_density) for job in ordered]))
+        density = self._start(ordered, length)
         report = device.zeros((len(jobs), 3), np.int64)
         queue = device.zeros((1,), np.int32)
         scratch = (
-            device.zeros((ctas, size), np.float32),
+            device.zeros((ctas, length), np.float32),
             device.zeros((ctas, 3, blocks), np.int32),
             device.zeros((ctas, words), np.uint32),
         )
-        sizes = (np.int32(n) for n in (len(jobs), size, blocks, words, *domain.strides, exact))
-        device.launch(ctas, [density, steps, rates, report, queue, *brain, *scratch, *sizes, np.int64(stop)])
+        splits = ordered[0].schedule.splits
+        sizes = [np.int32(n) for n in (len(jobs), length, blocks, words, *domain.strides, splits)]
+        stop = (np.int64(size.most), np.float32(size.density))
+        device.launch(ctas, [density, *self._upload_steps(ordered), report, queue, *brain, *scratch, *sizes, *stop])
         return _Launch(order, density, report)
 
-    def _collect(self, launch: _Launch | None) -> list[Outcome]:
+    def _start(self, jobs: list[Job], length: int) -> Any:
+        """Densities at time 0 on the device, float32 (jobs, length)."""
+        density = self.device.zeros((len(jobs), length), np.float32)
+        with ThreadPoolExecutor(available_cores()) as pool:
+            starts = list(pool.map(lambda job: job.start(), jobs))
+        rows = np.repeat(np.arange(len(jobs)), [len(start.places) for start in starts])
+        places = np.concatenate([start.places for start in starts])
+        values = np.concatenate([start.values for start in starts])
+        rows, places, values = (self.device.upload(part) for part in (rows, places, values))
+        self.device.scatter(rows, places, values, density)
+        return density
+
+    def _upload_steps(self, jobs: list[Job]) -> tuple[Any, Any, Any]:
+        """Pairs (n, 4) of all jobs, where each job's begin, and what comes before the first."""
+        steps = [job.schedule for job in jobs]
+        pairs = np.concatenate([np.column_stack([s.weights, s.decays, s.ahead]) for s in steps])
+        offsets = np.cumsum([0, *(len(s.decays) for s in steps)]).astype(np.int32)
+        first = np.array([s.first for s in steps], dtype=np.float32)
+        return self.device.upload(pairs), self.device.upload(offsets), self.device.upload(first)
+
+    def _collect(self, launch: _Launch | None, on_device: bool) -> list[Outcome]:
         """Wait for a chunk; its outcomes in the order of its jobs."""
         if launch is None:
             return []
-        density, report = self.device.download(launch.density), self.device.download(launch.report)
+        report = self.device.download(launch.report)
+        density = launch.density if on_device else self.device.download(launch.density)
         place = np.argsort(launch.order)
         return [Outcome(density[p], int(report[p, 0]), int(report[p, 1]), bool(report[p, 2])) for p in place]
 

@@ -1,18 +1,20 @@
 // Fisher-Kolmogorov model on a GPU: one launch advances a whole batch of simulations through all their steps.
 //
-// Two numbers. A voxel update moves 8 bytes of state through device memory (read c once, write it once) and does 22
-// operations and one division. SRI24 at 128^3 fills 86% of the voxels of its blocks, so 9.3 bytes a tissue voxel: at
-// 4.8 TB/s (H200) at most 510 billion updates a second; 67 Tflop/s would allow over 1,000. The 12 bytes of faces are
+// Two numbers. An update is a tissue voxel computed in one stage. It moves 8 to 12 bytes of state through device memory
+// (read c, on every second sweep also what is there already, write) and does 7 fused and 6 plain operations; a
+// division comes once a step. SRI24 at 128^3 fills 86% of the voxels of its blocks, so 11.6 bytes a tissue voxel: at
+// 4.8 TB/s (H200) at most 410 billion updates a second; 67 Tflop/s would allow over 3,000. The 12 bytes of faces are
 // the same for the whole batch (6 MB) and stay in L2; neighbors along x and y come from L1, because blocks are
 // advanced in flat order and what a slice needs again (three slices of c, two of the faces) is 60 KB. What is left is
-// L1 itself: 13 loads and a store per voxel, 128 unaligned bytes a warp, so two cycles each, on 132 multiprocessors at
+// L1 itself: 13 or 14 loads and a store per voxel, 128 unaligned bytes a warp, so two cycles each, on 132 multiprocessors at
 // 1.8 GHz are 230 billion updates a second. That is the limit to expect (from datasheets and counting, not measured).
 //
 // CTA: a CUDA thread block, so that `block` keeps the meaning it has in engine.domain: LANES voxels in a row. A CTA
 // takes a simulation from a queue, advances it to its end, and takes the next; simulations never meet, so nothing
 // waits for the whole grid. A thread advances one voxel of a block, so LANES threads read 32 bytes in a row.
 //
-// The twin of fisher_kolmogorov.py, bit for bit: same order of operations, no fused multiply-add, exact division.
+// The twin of fisher_kolmogorov.py, bit for bit: same order of operations, fused where it is written and only there
+// (--fmad=false), exact division.
 // Lists grow in any order, but each voxel's value depends on the values before it only, so order cannot show.
 //
 // Defined by the compiler's command line (engine.backends.cuda): THREADS in a CTA, CTAS_PER_SM, LANES, CUTOFF,
@@ -47,33 +49,43 @@ struct Shared {
     int sums[2][THREADS];
 };
 
-struct Coefficients {
-    float k, q, q_half, seen;
+// What one pair of stages, or one step by Euler, multiplies with: engine.time_steps.Schedule.
+struct Pair {
+    float a, b, decay, ahead;
 };
 
+enum Sweep { HALF_OF_PAIR, REST_OF_PAIR, REST_OF_STEP, STEP_BY_EULER };
+
 __device__ inline float react_exactly(float c, float q) {
-    return c / (c + (1.0f - c) * q);
+    return c / fmaf(1.0f - c, q, c);
 }
 
 // Sum over the six faces of face * (neighbor - v).
 __device__ inline float flux_divergence(const Domain& d, const float* c, int i, float v) {
-    const float x = d.fx[i] * (c[i + d.sx] - v) - d.fx[i - d.sx] * (v - c[i - d.sx]);
-    const float y = d.fy[i] * (c[i + d.sy] - v) - d.fy[i - d.sy] * (v - c[i - d.sy]);
-    const float z = d.fz[i] * (c[i + 1] - v) - d.fz[i - 1] * (v - c[i - 1]);
-    return x + y + z;
+    float net = d.fx[i] * (c[i + d.sx] - v);
+    net = fmaf(d.fx[i - d.sx], c[i - d.sx] - v, net);
+    net = fmaf(d.fy[i], c[i + d.sy] - v, net);
+    net = fmaf(d.fy[i - d.sy], c[i - d.sy] - v, net);
+    net = fmaf(d.fz[i], c[i + 1] - v, net);
+    return fmaf(d.fz[i - 1], c[i - 1] - v, net);
 }
 
-// All active blocks one step forward: diffusion by forward Euler, then the reaction; rounding is kept inside [0, 1].
-template <bool EXACT>
-__device__ void advance(const Domain& d, const Scratch& own, int count, const float* old, float* out, float k,
-                        float q) {
+// All active blocks: out = base + k div(faces grad c), base being c or what `out` holds; at the end of a step also the
+// reaction, and rounding is kept inside [0, 1].
+template <Sweep SWEEP>
+__device__ void advance(const Domain& d, const Scratch& own, int count, const float* c, float* out, float k, float q) {
     for (int a = threadIdx.x / LANES; a < count; a += THREADS / LANES) {
         const int i = own.active[a] + threadIdx.x % LANES;
-        const float before = old[i];
-        const float diffused = before + k * flux_divergence(d, old, i, before);
-        float value = EXACT ? react_exactly(diffused, q) : diffused + q * (before * (1.0f - before));
-        value = value < CUTOFF ? 0.0f : value;
-        out[i] = value > 1.0f ? 1.0f : value;
+        const float center = c[i];
+        const float base = SWEEP == REST_OF_PAIR || SWEEP == REST_OF_STEP ? out[i] : center;
+        float value = fmaf(k, flux_divergence(d, c, i, center), base);
+        if (SWEEP == REST_OF_STEP) value = react_exactly(value, q);
+        if (SWEEP == STEP_BY_EULER) value = fmaf(q, center * (1.0f - center), value);
+        if (SWEEP == REST_OF_STEP || SWEEP == STEP_BY_EULER) {
+            value = value < CUTOFF ? 0.0f : value;
+            value = value > 1.0f ? 1.0f : value;
+        }
+        out[i] = value;
     }
 }
 
@@ -88,7 +100,7 @@ __device__ inline void wake(const Domain& d, const Scratch& own, Shared& shared,
 
 __device__ inline bool holds_something(const float* c, int start) {
     bool filled = false;
-    for (int i = start; i < start + LANES; ++i) filled |= c[i] > 0.0f;
+    for (int i = start; i < start + LANES; ++i) filled |= c[i] != 0.0f;
     return filled;
 }
 
@@ -136,18 +148,32 @@ __device__ void sort_active(const Domain& d, const Scratch& own, Shared& shared)
 }
 
 // Mark the blocks that hold something, then half a logistic step where the scheme splits.
-__device__ void start(const Domain& d, const Scratch& own, Shared& shared, float* c, bool exact, float q_half) {
+__device__ void start(const Domain& d, const Scratch& own, Shared& shared, float* c, bool splits, float first) {
     for (int b = threadIdx.x; b < d.blocks; b += THREADS) {
         if (!holds_something(c, d.starts[b])) continue;
         wake(d, own, shared, b, 0);
-        for (int i = d.starts[b]; exact && i < d.starts[b] + LANES; ++i) {
-            if (c[i] > 0.0f) c[i] = fminf(react_exactly(c[i], q_half), 1.0f);
+        for (int i = d.starts[b]; splits && i < d.starts[b] + LANES; ++i) {
+            if (c[i] > 0.0f) c[i] = fminf(react_exactly(c[i], first), 1.0f);
         }
     }
     __syncthreads();
 }
 
-// Count the voxels with c >= threshold; every thread gets the sum.
+// Wake what `c` will reach in sweep number `sweep`; returns how many blocks are active.
+__device__ int prepare(const Domain& d, const Scratch& own, Shared& shared, const float* c, int sweep, int& ordered) {
+    const int now = sweep % 2;
+    activate_around(d, own, shared, c, now);
+    __syncthreads();
+    const int count = shared.active;
+    if (threadIdx.x == 0) shared.frontier[now] = shared.large = 0;
+    if (count > ordered + ordered / 8) {
+        sort_active(d, own, shared);
+        ordered = count;
+    }
+    return count;
+}
+
+// Count the voxels with c >= threshold; every thread gets the sum. Expects `large` to be 0.
 __device__ int count_at_least(const Scratch& own, Shared& shared, const float* c, int count, float threshold) {
     int found = 0;
     for (int a = threadIdx.x / LANES; a < count; a += THREADS / LANES) {
@@ -159,68 +185,76 @@ __device__ int count_at_least(const Scratch& own, Shared& shared, const float* c
 }
 
 // Leave the result in `c`, half a logistic step back if `undo`, and the CTA's memory as it was found.
-__device__ void finish(const Scratch& own, int count, const float* result, float* c, bool undo, float q_half) {
+__device__ void finish(const Scratch& own, int count, const float* result, float* c, bool undo, float ahead) {
     for (int a = threadIdx.x / LANES; a < count; a += THREADS / LANES) {
         const int i = own.active[a] + threadIdx.x % LANES;
         float value = result[i];
-        if (undo && value > 0.0f) value = fminf(react_exactly(value, 1.0f / q_half), 1.0f);
+        if (undo && value > 0.0f) value = fminf(react_exactly(value, 1.0f / ahead), 1.0f);
         c[i] = value;
         own.other[i] = 0.0f;
     }
     for (int w = threadIdx.x; w < own.words; w += THREADS) own.awake[w] = 0;
 }
 
-// Advance c (size,) in place through all its steps; report[3] = steps done, tissue-voxel updates, stopped as too big.
-__device__ void evolve_one(const Domain& d, const Scratch& own, Shared& shared, float* c, bool exact,
-                           long long steps, Coefficients rate, long long stop_count, long long* report) {
-    float *old = c, *out = own.other;
-    int ordered = 0;
-    long long updates = 0, done = 0;
+// Advance c (size,) in place through all its pairs; report[3] = tissue-voxel updates, voxels with c >= size at the
+// end, stopped as too big.
+template <bool SPLITS>
+__device__ void evolve_one(const Domain& d, const Scratch& own, Shared& shared, float* c, const Pair* pairs, int count,
+                           float first, long long stop_count, float size, long long* report) {
+    float *here = c, *there = own.other;
+    int ordered = 0, sweeps = 0, steps = 0, pair = 0;
+    long long updates = 0;
     bool stopped = false;
-    start(d, own, shared, c, exact, rate.q_half);
-    while (done < steps && !stopped) {
-        const int now = done % 2;
-        activate_around(d, own, shared, old, now);
-        __syncthreads();
-        const int count = shared.active, voxels = shared.voxels;
-        if (threadIdx.x == 0) shared.frontier[now] = shared.large = 0;
-        if (count > ordered + ordered / 8) {
-            sort_active(d, own, shared);
-            ordered = count;
-        }
-        done += 1;
-        if (exact) {
-            advance<true>(d, own, count, old, out, rate.k, done == steps ? rate.q_half : rate.q);
-        } else {
-            advance<false>(d, own, count, old, out, rate.k, rate.q);
-        }
-        __syncthreads();
-        float* const swap = old;
-        old = out;
-        out = swap;
+    start(d, own, shared, c, SPLITS, first);
+    while (pair < count && !stopped) {
+        const Pair p = pairs[pair++];
+        int active = prepare(d, own, shared, here, sweeps++, ordered);
+        int voxels = shared.voxels;
         updates += voxels;
-        if (done % CHECK_EVERY == 0 && done < steps && voxels > stop_count) {
-            stopped = count_at_least(own, shared, old, count, rate.seen) > stop_count;
+        advance<SPLITS ? HALF_OF_PAIR : STEP_BY_EULER>(d, own, active, here, there, p.a, p.b);
+        __syncthreads();
+        if (SPLITS) {
+            active = prepare(d, own, shared, there, sweeps++, ordered);
+            voxels = shared.voxels;
+            updates += voxels;
+            if (p.ahead > 0.0f) {
+                advance<REST_OF_STEP>(d, own, active, there, here, p.b, p.decay);
+            } else {
+                advance<REST_OF_PAIR>(d, own, active, there, here, p.b, p.decay);
+            }
+            __syncthreads();
+        } else {
+            float* const swap = here;
+            here = there;
+            there = swap;
+        }
+        if (p.ahead > 0.0f && ++steps % CHECK_EVERY == 0 && pair < count && voxels > stop_count) {
+            const float seen = SPLITS ? size / (size + (1.0f - size) * p.ahead) : size;
+            stopped = count_at_least(own, shared, here, active, seen) > stop_count;
         }
     }
-    finish(own, shared.active, old, c, exact && stopped, rate.q_half);
+    finish(own, shared.active, here, c, SPLITS && stopped, count ? pairs[pair - 1].ahead : 0.0f);
+    __syncthreads();
+    if (threadIdx.x == 0) shared.large = 0;
+    __syncthreads();
+    const int large = count_at_least(own, shared, c, shared.active, size);
     if (threadIdx.x == 0) {
-        report[0] = done;
-        report[1] = updates;
+        report[0] = updates;
+        report[1] = large;
         report[2] = stopped;
     }
 }
 
-// density (simulations, size) in place; steps (simulations,); coefficients (simulations, 4): k, q, q_half and the
-// density that a voxel of the wanted one has between two steps; report (simulations, 3); queue: simulations taken.
-// With `exact`: Strang splitting with the logistic solved exactly, otherwise GliomaSolver's forward Euler.
+// density (simulations, size) in place; pairs: those of all simulations, one after the other, simulation r's from
+// offsets[r] to offsets[r + 1]; first (simulations,); report (simulations, 3); queue: simulations taken.
+// With `splits`: scheme `converged`, otherwise GliomaSolver's forward Euler.
 // Scratch: other (CTAs, size), lists (CTAs, 3, blocks), awake (CTAs, words); `other` and `awake` zero.
 extern "C" __global__ void __launch_bounds__(THREADS, CTAS_PER_SM)
-evolve(float* density, const long long* steps, const float* coefficients, long long* report, int* queue,
+evolve(float* density, const Pair* pairs, const int* offsets, const float* first, long long* report, int* queue,
        const float* __restrict__ faces, const int* __restrict__ starts, const int* __restrict__ fill,
        const int* __restrict__ links, const int* __restrict__ link_offsets, float* other, int* lists,
-       unsigned int* awake, int simulations, int size, int blocks, int words, int sx, int sy, int exact,
-       long long stop_count) {
+       unsigned int* awake, int simulations, int size, int blocks, int words, int sx, int sy, int splits,
+       long long stop_count, float size_density) {
     __shared__ Shared shared;
     const long long cta = blockIdx.x;
     int* const list = lists + cta * 3 * blocks;
@@ -235,8 +269,8 @@ evolve(float* density, const long long* steps, const float* coefficients, long l
         __syncthreads();
         const long long row = shared.simulation;
         if (row >= simulations) return;
-        const float* const rate = coefficients + 4 * row;
-        evolve_one(domain, own, shared, density + row * size, exact, steps[row],
-                   {rate[0], rate[1], rate[2], rate[3]}, stop_count, report + 3 * row);
+        (splits ? evolve_one<true> : evolve_one<false>)(
+            domain, own, shared, density + row * size, pairs + offsets[row], offsets[row + 1] - offsets[row],
+            first[row], stop_count, size_density, report + 3 * row);
     }
 }

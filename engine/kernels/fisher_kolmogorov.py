@@ -1,12 +1,12 @@
 """Innermost loops of the Fisher-Kolmogorov model for the CPU, in Numba with explicit vectors.
 
 LLVM does not vectorize this loop by itself: it reads seven places of c and six of the faces, and cannot prove
-that the output does not overlap them. `_advance_block` therefore emits the vector instructions of one block
-directly. There is no fused multiply-add and no reassociation, so every voxel's value is the same on every machine
-that follows IEEE 754, whatever its vector width.
+that the output does not overlap them. `_make_sweep` therefore emits the vector instructions of one block directly.
+Multiplications and additions are fused where that is written, and nowhere else, so every voxel's value is the same on
+every machine that follows IEEE 754, whatever its vector width.
 
-Blocks are active once they, or a block that shares an open face with them, hold anything above 0. A value below
-`CUTOFF` is set to 0, so computing only active blocks gives bit for bit what computing all of them gives.
+Blocks are active once they, or a block that shares an open face with them, hold anything but 0. At the end of a step
+a value below `CUTOFF` is set to 0, so computing only active blocks gives bit for bit what computing all of them gives.
 """
 
 from __future__ import annotations
@@ -18,21 +18,28 @@ from numba.extending import intrinsic
 
 from engine.domain import LANES
 
-CUTOFF = 1e-20
-"""Densities below this are 0, which bounds the active region; a pulled front slows by pi²/(2 ln² CUTOFF) = 0.2%."""
-CHECK_EVERY = 8
-"""Steps between two looks at the tumor's size."""
+CUTOFF = 1e-14
+"""Densities below this are 0, which bounds the active region; a pulled front slows by pi²/(2 ln² CUTOFF) = 0.5%."""
+CHECK_EVERY = 2
+"""Time steps between two looks at the tumor's size."""
 
 _CUTOFF = np.float32(CUTOFF)
 _ONE = np.float32(1)
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _INDICES = ir.VectorType(ir.IntType(32), LANES)
+_ZEROS, _ONES = ir.Constant(_VECTOR, [0.0] * LANES), ir.Constant(_VECTOR, [1.0] * LANES)
 
 
 def _splat(builder: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
     empty = ir.Constant(_VECTOR, ir.Undefined)
     single = builder.insert_element(empty, scalar, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(single, empty, ir.Constant(_INDICES, [0] * LANES))
+
+
+def _fused(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    """Vectors a b + c, rounded once."""
+    fma = builder.module.declare_intrinsic(f"llvm.fma.v{LANES}f32", (), ir.FunctionType(_VECTOR, [_VECTOR] * 3))
+    return builder.call(fma, (a, b, c))
 
 
 def _pointer(builder: ir.IRBuilder, base: ir.Value, index: ir.Value) -> ir.Value:
@@ -49,33 +56,38 @@ def _flux_divergence(builder, c, faces, i, strides, v):  # type: ignore[no-untyp
     """Sum over the six faces of face * (neighbor - v)."""
     total = None
     for face, stride in zip(faces, strides, strict=True):
-        up, down = builder.add(i, stride), builder.sub(i, stride)
-        rise = builder.fmul(_load(builder, face, i), builder.fsub(_load(builder, c, up), v))
-        fall = builder.fmul(_load(builder, face, down), builder.fsub(v, _load(builder, c, down)))
-        net = builder.fsub(rise, fall)
-        total = net if total is None else builder.fadd(total, net)
+        for here, there in ((i, builder.add(i, stride)), (builder.sub(i, stride), builder.sub(i, stride))):
+            openness, rise = _load(builder, face, here), builder.fsub(_load(builder, c, there), v)
+            total = builder.fmul(openness, rise) if total is None else _fused(builder, openness, rise, total)
     return total
 
 
 def _react_exactly(builder, diffused, before, q):  # type: ignore[no-untyped-def]
     """Logistic over a step, v / (v + (1 - v) q) with q = exp(-rho dt)."""
-    ones = ir.Constant(_VECTOR, [1.0] * LANES)
-    rest = builder.fmul(builder.fsub(ones, diffused), _splat(builder, q))
-    return builder.fdiv(diffused, builder.fadd(diffused, rest))
+    return builder.fdiv(diffused, _fused(builder, builder.fsub(_ONES, diffused), _splat(builder, q), diffused))
 
 
 def _react_by_euler(builder, diffused, before, q):  # type: ignore[no-untyped-def]
     """GliomaSolver's forward Euler from the old value, v + q c (1 - c) with q = rho dt."""
-    ones = ir.Constant(_VECTOR, [1.0] * LANES)
-    rate = builder.fmul(before, builder.fsub(ones, before))
-    return builder.fadd(diffused, builder.fmul(_splat(builder, q), rate))
+    rate = builder.fmul(before, builder.fsub(_ONES, before))
+    return _fused(builder, _splat(builder, q), rate, diffused)
 
 
-def _make_advance_block(react):  # type: ignore[no-untyped-def]
-    """One block forward: diffusion by forward Euler, then `react`; rounding is kept inside [0, 1]."""
+def _keep_in_range(builder, value):  # type: ignore[no-untyped-def]
+    """0 below `CUTOFF`, 1 above 1."""
+    cutoff = ir.Constant(_VECTOR, [float(_CUTOFF)] * LANES)
+    value = builder.select(builder.fcmp_ordered("<", value, cutoff), _ZEROS, value)
+    return builder.select(builder.fcmp_ordered(">", value, _ONES), _ONES, value)
+
+
+def _make_sweep(react, beside):  # type: ignore[no-untyped-def]
+    """One block of out = base + k div(faces grad c); with `react` also the reaction at the end of a step.
+
+    base is c itself unless `beside`, then it is what `out` holds.
+    """
 
     @intrinsic
-    def advance_block(typing, c, out, fx, fy, fz, i, sx, sy, k, q):  # type: ignore[no-untyped-def]
+    def sweep(typing, c, out, fx, fy, fz, i, sx, sy, k, q):  # type: ignore[no-untyped-def]
         arguments = (c, out, fx, fy, fz, types.intp, types.intp, types.intp, types.float32, types.float32)
 
         def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
@@ -84,36 +96,63 @@ def _make_advance_block(react):  # type: ignore[no-untyped-def]
                 for t, v in zip(signature.args[:5], values[:5], strict=True)
             ]
             i, sx, sy, k, q = values[5:]
-            before = _load(builder, arrays[0], i)
-            strides = (sx, sy, ir.Constant(i.type, 1))
-            net = _flux_divergence(builder, arrays[0], arrays[2:], i, strides, before)
-            diffused = builder.fadd(before, builder.fmul(_splat(builder, k), net))
-            value = react(builder, diffused, before, q)
-            zero, one = ir.Constant(_VECTOR, [0.0] * LANES), ir.Constant(_VECTOR, [1.0] * LANES)
-            cutoff = ir.Constant(_VECTOR, [float(_CUTOFF)] * LANES)
-            value = builder.select(builder.fcmp_ordered("<", value, cutoff), zero, value)
-            value = builder.select(builder.fcmp_ordered(">", value, one), one, value)
+            center = _load(builder, arrays[0], i)
+            base = _load(builder, arrays[1], i) if beside else center
+            net = _flux_divergence(builder, arrays[0], arrays[2:], i, (sx, sy, ir.Constant(i.type, 1)), center)
+            value = _fused(builder, _splat(builder, k), net, base)
+            if react is not None:
+                value = _keep_in_range(builder, react(builder, value, center, q))
             builder.store(value, _pointer(builder, arrays[1], i)).align = 4
             return context.get_dummy_value()
 
         return types.void(*arguments), generate
 
-    return advance_block
+    return sweep
 
 
-_advance_exactly = _make_advance_block(_react_exactly)
-_advance_by_euler = _make_advance_block(_react_by_euler)
+_half_of_pair = _make_sweep(None, beside=False)
+_rest_of_pair = _make_sweep(None, beside=True)
+_rest_of_step = _make_sweep(_react_exactly, beside=True)
+_step_by_euler = _make_sweep(_react_by_euler, beside=False)
+
+
+@intrinsic
+def _fma(typing, a, b, c):  # type: ignore[no-untyped-def]
+    """Numbers a b + c, rounded once."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        return builder.fma(*values)
+
+    return types.float32(types.float32, types.float32, types.float32), generate
+
+
+# What is known of the active blocks, by place in `counters`.
+_ACTIVE, _WAITING, _VOXELS, _ORDERED = 0, 1, 2, 3
 
 
 @njit(nogil=True, cache=True)
-def _activate_around(c, starts, fill, links, offsets, state, active, count, frontier, waiting, voxels):  # type: ignore[no-untyped-def]
-    """Wake the neighbors of every frontier block that holds something; returns the three counts."""
-    kept, known = 0, waiting
+def _start(c, starts, fill, state, active, frontier, counters):  # type: ignore[no-untyped-def]
+    """Mark the blocks that hold something."""
+    for b in range(starts.size):
+        for i in range(starts[b], starts[b] + LANES):
+            if c[i] != 0 and not state[b]:
+                state[b] = True
+                active[counters[_ACTIVE]] = starts[b]
+                frontier[counters[_ACTIVE]] = b
+                counters[_ACTIVE] += 1
+                counters[_VOXELS] += fill[b]
+    counters[_WAITING] = counters[_ACTIVE]
+
+
+@njit(nogil=True, cache=True)
+def _activate_around(c, starts, fill, links, offsets, state, active, frontier, counters):  # type: ignore[no-untyped-def]
+    """Wake the neighbors of every frontier block that holds something, and keep the active list about in order."""
+    known, waiting, kept = counters[_WAITING], counters[_WAITING], 0
     for f in range(known):
         b = frontier[f]
         filled = False
         for i in range(starts[b], starts[b] + LANES):
-            filled |= c[i] > 0
+            filled |= c[i] != 0
         if not filled:
             frontier[kept] = b
             kept += 1
@@ -122,86 +161,101 @@ def _activate_around(c, starts, fill, links, offsets, state, active, count, fron
             other = links[n]
             if not state[other]:
                 state[other] = True
-                active[count] = starts[other]
-                count += 1
-                voxels += fill[other]
+                active[counters[_ACTIVE]] = starts[other]
+                counters[_ACTIVE] += 1
+                counters[_VOXELS] += fill[other]
                 frontier[waiting] = other
                 waiting += 1
     for f in range(known, waiting):
         frontier[kept] = frontier[f]
         kept += 1
-    return count, kept, voxels
+    counters[_WAITING] = kept
+    if counters[_ACTIVE] > counters[_ORDERED] + counters[_ORDERED] // 4:
+        active[: counters[_ACTIVE]].sort()
+        counters[_ORDERED] = counters[_ACTIVE]
 
 
 @njit(nogil=True, cache=True)
 def _react_all(c, q):  # type: ignore[no-untyped-def]
+    """Half a logistic step everywhere."""
     for i in range(c.size):
         if c[i] > 0:
-            c[i] = min(c[i] / (c[i] + (_ONE - c[i]) * q), _ONE)
+            c[i] = min(c[i] / _fma(_ONE - c[i], q, c[i]), _ONE)  # type: ignore[call-arg]
 
 
 @njit(nogil=True, cache=True)
-def count_at_least(c, active, threshold):  # type: ignore[no-untyped-def]
+def _count_at_least(c, active, threshold):  # type: ignore[no-untyped-def]
     """Voxels of the active blocks with c >= threshold."""
     total = 0
-    for a in range(active.size):
-        for i in range(active[a], active[a] + LANES):
+    for start in active:
+        for i in range(start, start + LANES):
             total += c[i] >= threshold
     return total
 
 
 @njit(nogil=True, cache=True)
-def _start(c, starts, fill, state, active, frontier):  # type: ignore[no-untyped-def]
-    """Mark the blocks that hold something; returns (active blocks, tissue voxels in them)."""
-    count, voxels = 0, 0
-    for b in range(starts.size):
-        for i in range(starts[b], starts[b] + LANES):
-            if c[i] > 0 and not state[b]:
-                state[b] = True
-                active[count] = starts[b]
-                frontier[count] = b
-                voxels += fill[b]
-                count += 1
-    return count, voxels
+def _is_large(c, active, counters, step, stop_count, seen):  # type: ignore[no-untyped-def]
+    """Whether more than `stop_count` voxels hold `seen`; looked at every few steps, and only where possible."""
+    if step % CHECK_EVERY != 0 or counters[_VOXELS] <= stop_count:
+        return False
+    return _count_at_least(c, active[: counters[_ACTIVE]], seen) > stop_count
 
 
 @njit(nogil=True, cache=True)
-def evolve(c, faces, starts, fill, links, offsets, sx, sy, exact, steps, k, q, q_half, stop_count, stop_density):  # type: ignore[no-untyped-def]
-    """Advance c (size,) in place; returns (steps done, tissue-voxel updates, stopped as too big).
+def evolve(c, faces, starts, fill, links, offsets, sx, sy, weights, decays, ahead, first, stop_count, size):  # type: ignore[no-untyped-def]
+    """Advance c (size,) in place by pairs of stages, scheme `converged`.
 
-    With `exact`: Strang splitting, half a logistic step, diffusion, half a logistic step, neighboring halves
-    merged; q = exp(-rho dt), q_half = exp(-rho dt / 2), and `stop_density` is the density that the merged half
-    step makes of the wanted one. Otherwise GliomaSolver's forward Euler of both terms, q = rho dt.
+    What follows the domain's arrays is as in `engine.time_steps.Schedule`. The simulation stops as too big once more
+    than `stop_count` voxels hold at least `size` at the end of a step.
+
+    Returns:
+        tissue-voxel updates, voxels with c >= size at the end, whether it was stopped.
     """
     fx, fy, fz = faces[0], faces[1], faces[2]
-    old, new = c, np.zeros_like(c)
-    state = np.zeros(starts.size, dtype=np.bool_)
-    active = np.empty(starts.size, dtype=np.int64)
-    frontier = np.empty(starts.size, dtype=np.int32)
-    count, voxels = _start(c, starts, fill, state, active, frontier)
-    ordered, updates, done, stopped, waiting = 0, 0, 0, False, count
-    if exact:
-        _react_all(c, q_half)
-    while done < steps and not stopped:
-        count, waiting, voxels = _activate_around(
-            old, starts, fill, links, offsets, state, active, count, frontier, waiting, voxels
-        )
-        if count > ordered + ordered // 4:
-            active[:count].sort()
-            ordered = count
-        done += 1
-        if exact:
-            rate = q_half if done == steps else q
-            for a in range(count):
-                _advance_exactly(old, new, fx, fy, fz, active[a], sx, sy, k, rate)
+    y = np.zeros_like(c)
+    state, counters = np.zeros(starts.size, dtype=np.bool_), np.zeros(4, dtype=np.int64)
+    active, frontier = np.empty(starts.size, dtype=np.int64), np.empty(starts.size, dtype=np.int32)
+    _start(c, starts, fill, state, active, frontier, counters)
+    _react_all(c, first)
+    updates, steps, pair, stopped = 0, 0, 0, False
+    while pair < decays.size and not stopped:
+        _activate_around(c, starts, fill, links, offsets, state, active, frontier, counters)
+        for n in range(counters[_ACTIVE]):
+            _half_of_pair(c, y, fx, fy, fz, active[n], sx, sy, weights[pair, 0], _ONE)
+        updates += counters[_VOXELS]
+        _activate_around(y, starts, fill, links, offsets, state, active, frontier, counters)
+        if ahead[pair] > 0:
+            for n in range(counters[_ACTIVE]):
+                _rest_of_step(y, c, fx, fy, fz, active[n], sx, sy, weights[pair, 1], decays[pair])
+            steps += 1
+            seen = size / (size + (_ONE - size) * ahead[pair])
+            stopped = pair + 1 < decays.size and _is_large(c, active, counters, steps, stop_count, seen)
         else:
-            for a in range(count):
-                _advance_by_euler(old, new, fx, fy, fz, active[a], sx, sy, k, q)
+            for n in range(counters[_ACTIVE]):
+                _rest_of_pair(y, c, fx, fy, fz, active[n], sx, sy, weights[pair, 1], _ONE)
+        updates += counters[_VOXELS]
+        pair += 1
+    if stopped:
+        _react_all(c, _ONE / ahead[pair - 1])
+    return updates, _count_at_least(c, active[: counters[_ACTIVE]], size), stopped
+
+
+@njit(nogil=True, cache=True)
+def evolve_by_euler(c, faces, starts, fill, links, offsets, sx, sy, weights, stop_count, size):  # type: ignore[no-untyped-def]
+    """The same for scheme `gliomasolver`: forward Euler of both terms."""
+    fx, fy, fz = faces[0], faces[1], faces[2]
+    old, new = c, np.zeros_like(c)
+    state, counters = np.zeros(starts.size, dtype=np.bool_), np.zeros(4, dtype=np.int64)
+    active, frontier = np.empty(starts.size, dtype=np.int64), np.empty(starts.size, dtype=np.int32)
+    _start(c, starts, fill, state, active, frontier, counters)
+    updates, steps, stopped = 0, 0, False
+    while steps < len(weights) and not stopped:
+        _activate_around(old, starts, fill, links, offsets, state, active, frontier, counters)
+        for n in range(counters[_ACTIVE]):
+            _step_by_euler(old, new, fx, fy, fz, active[n], sx, sy, weights[steps, 0], weights[steps, 1])
         old, new = new, old
-        updates += voxels
-        if done % CHECK_EVERY == 0 and done < steps and voxels > stop_count:
-            stopped = count_at_least(old, active[:count], stop_density) > stop_count
-    if exact and stopped:
-        _react_all(old, _ONE / q_half)
+        updates += counters[_VOXELS]
+        steps += 1
+        stopped = steps < len(weights) and _is_large(old, active, counters, steps, stop_count, size)
     c[:] = old
-    return done, updates, stopped
+    return updates, _count_at_least(c, active[: counters[_ACTIVE]], size), stopped

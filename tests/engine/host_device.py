@@ -54,6 +54,9 @@ class HostDevice:
     def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
         return np.zeros(shape, dtype)
 
+    def scatter(self, rows: NDArray, places: NDArray, values: NDArray, out: NDArray) -> None:
+        out[rows, places] = values
+
     def download(self, values: NDArray) -> NDArray:
         return values.copy()
 
