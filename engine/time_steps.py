@@ -115,8 +115,9 @@ def _split(spread: float, growth: float, accuracy: float) -> Schedule:
     after = np.append(halves[1:], 1.0)
     decays, ahead = np.ones(len(ends)), np.zeros(len(ends))
     decays[ends], ahead[ends] = halves * after, after
-    single = (values.astype(np.float32) for values in (np.concatenate(weights), decays, ahead))
-    return Schedule(len(lengths), *single, np.float32(halves[0]), True)
+    pairs = np.concatenate(weights).astype(np.float32)
+    first = np.float32(halves[0])
+    return Schedule(len(lengths), pairs, decays.astype(np.float32), ahead.astype(np.float32), first, True)
 
 
 def _step_lengths(spread: float, growth: float, accuracy: float) -> Iterator[float]:
