@@ -105,15 +105,21 @@ def layout_of(model: object) -> Layout:
     return LAYOUTS[model]
 
 
+def arrays_of(group: zarr.Group) -> dict[str, zarr.Array[Any]]:
+    """Those arrays of a store's layout that are there, by name; nothing is listed, which object stores do slowly."""
+    found = {name: group.get(name) for name in layout_of(group.attrs["model"]).names}
+    return {name: array for name, array in found.items() if isinstance(array, zarr.Array)}
+
+
 def add_missing_arrays(group: zarr.Group, samples: int) -> None:
     """Lay out the arrays that are not there yet: a creation cut short is finished, not refused.
 
     Rows that a resized array has and another lacks were never complete, so the longest length is the right one.
     """
     about: dict[str, Any] = dict(group.attrs)
-    samples = max((array.shape[0] for _, array in group.arrays()), default=samples)
+    present = arrays_of(group)
+    samples = max((array.shape[0] for array in present.values()), default=samples)
     grid, shard, layout = tuple(about["grid"]["shape"]), int(about["shard"]), layout_of(about["model"])
-    present = set(group.array_keys())
     for name, values in layout.fields.items():
         if name not in present:
             shape = (*values.axes.values(), *grid)

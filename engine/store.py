@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from engine.atlas import Atlas, load_atlas
 from engine.errors import InputError
 from engine.grid import Grid
-from engine.layout import Layout, add_missing_arrays, layout_of
+from engine.layout import Layout, add_missing_arrays, arrays_of, layout_of
 from engine.parameters import FisherKolmogorovParameters
 from engine.places import UNREACHABLE, delete, reason, refuse_other_content, sweep, zarr_store
 from engine.rows import SPLITS, checksum, tabulate
@@ -50,7 +50,7 @@ class Store:
         """Wrap an open Zarr group."""
         # An empty chunk costs less to write than every chunk costs to be looked through for a number.
         with zarr.config.set({"array.write_empty_chunks": True}):
-            self._arrays: dict[str, zarr.Array[Any]] = {name: array for name, array in group.arrays()}
+            self._arrays: dict[str, zarr.Array[Any]] = arrays_of(group)
         self.place = place
         self.attributes: dict[str, Any] = dict(group.attrs)
         self.layout: Layout = layout_of(self.attributes["model"])
@@ -89,7 +89,7 @@ class Store:
     def complete(self) -> NDArray[np.bool_]:
         """Which rows are there, bool (samples,); a mark that cannot be read counts as not there."""
         try:
-            return np.asarray(self._arrays["complete"][:], dtype=bool)
+            return _is_set(self._arrays["complete"][:])
         except DAMAGE:
             return np.concatenate([self._marks(rows) for rows in self.shards])
 
@@ -206,9 +206,14 @@ class Store:
 
     def _marks(self, rows: range) -> NDArray[np.bool_]:
         try:
-            return np.asarray(self._arrays["complete"][rows.start : rows.stop], dtype=bool)
+            return _is_set(self._arrays["complete"][rows.start : rows.stop])
         except DAMAGE:
             return np.zeros(len(rows), dtype=bool)
+
+
+def _is_set(marks: Any) -> NDArray[np.bool_]:
+    """Marks as they were written: a byte that is neither 0 nor 1 is damaged, and unset."""
+    return np.asarray(marks, dtype=bool).view(np.uint8) == 1
 
 
 def open_store(place: str | Path, mode: str = "r") -> Store:
@@ -218,7 +223,7 @@ def open_store(place: str | Path, mode: str = "r") -> Store:
         InputError: nothing there, not a store of simulations, or one of another schema.
     """
     group = _open_group(place, mode)
-    missing = set(layout_of(group.attrs["model"]).names) - set(group.array_keys())
+    missing = set(layout_of(group.attrs["model"]).names) - set(arrays_of(group))
     if missing:
         raise InputError(f"{place} lacks {sorted(missing)}: finish it with the python -m engine.generate that began it")
     store = Store(group, str(place))

@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.backends.cpu import available_cores
 from engine.errors import InputError
+from engine.places import UNREACHABLE, reason
 from engine.progress import progress
 from engine.recipe import recipe_of
 from engine.rows import checksum, tabulate
@@ -48,11 +49,18 @@ def find_damage(store: Store) -> list[int]:
 
 
 def mend(store: Store) -> None:
-    """Make the shards of damaged rows absent, and say which."""
+    """Make the shards of damaged rows absent, and say how many.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
     damaged = set(find_damage(store))
     faulty = [rows for rows in store.shards if damaged & set(rows) or not store.complete[rows.start : rows.stop].all()]
-    for rows in faulty:
-        store.erase(rows)
+    try:
+        for rows in faulty:
+            store.erase(rows)
+    except UNREACHABLE as error:
+        raise InputError(f"cannot write the store {store.place}: {reason(error)}") from error
     print(f"{store.place}: {len(faulty)} of {len(store.shards)} shards to be made again", flush=True)
 
 

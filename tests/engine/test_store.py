@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -17,48 +14,14 @@ import zarr
 
 from engine import GRIDS, PRIORS, InputError, Prior, load_atlas, open_store
 from engine.acceptance import accept_rows
-from engine.backends.cpu import CpuBackend
-from engine.crew import this_process
-from engine.fill import fill
 from engine.locks import locked
-from engine.recipe import Recipe, describe, this_machine
 from engine.rows import split_of
-from engine.shards import Workshop
 from engine.store import create_store
 from engine.verify import verify
-from tests.conftest import build_ellipsoid_brain
+from tests.engine.makers import ATLAS, BACKEND, PRIOR, about, assert_equal, generate, run
 
-ATLAS = build_ellipsoid_brain(20, 4.0)
-PRIOR = Prior(duration=(50.0, 300.0), size=(2.0, 60.0))
-BACKEND = CpuBackend()
 PINNED_SPLITS = [0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0]
 """Of the first samples of seed 0: they must never move between versions."""
-
-
-def about(seed=5, shard=4, **changes):
-    return describe(ATLAS, PRIOR, seed, "converged", shard, this_machine(BACKEND)) | changes
-
-
-def generate(place, samples, **changes):
-    store = create_store(place, samples, about(**changes))
-    assert run(store) == 0
-    return open_store(place)
-
-
-def run(store):
-    with this_process(BACKEND) as crew:
-        return fill(store, crew, Workshop(store, Recipe(ATLAS, PRIOR, 5, "converged", BACKEND)))
-
-
-def contents(store):
-    columns = store.parameters | {"proposal": store.proposals, "volumes": store.volumes, "split": store.split}
-    return {**columns, "density": np.stack([store.density(i) for i in range(len(store))])}
-
-
-def assert_equal(a, b):
-    first, second = contents(a), contents(b)
-    for name, values in first.items():
-        assert np.array_equal(values, second[name]), name
 
 
 @pytest.fixture(scope="module")
@@ -198,17 +161,6 @@ def test_what_is_not_a_store_is_refused(tmp_path):
         open_store(other.place)
 
 
-def test_a_flipped_byte_is_found(tmp_path, capsys):
-    store = generate(tmp_path / "flipped.zarr", 6)
-    assert verify(store.place) == 0
-    chunk = next(p for p in (tmp_path / "flipped.zarr" / "density" / "c").rglob("0") if p.is_file())
-    data = bytearray(chunk.read_bytes())
-    data[len(data) // 3] ^= 0xFF
-    chunk.write_bytes(data)
-    assert verify(store.place) == 1
-    assert "damaged rows" in capsys.readouterr().out
-
-
 def test_xarray_reads_it_by_name(whole):
     data = xarray.open_zarr(whole.place, consolidated=False)
     assert data.density.dims == ("sample", "x", "y", "z")
@@ -244,39 +196,3 @@ def test_the_papers_prior_keeps_to_its_box():
             assert low <= value <= high
         assert 0.02 <= tumor.diffusivity <= 1.5
         assert atlas.tissue[tuple(np.round(atlas.grid.to_voxel(tumor.origin)).astype(int))]
-
-
-def test_killed_and_resumed_generation_gives_the_same_store(tmp_path):
-    """SIGKILL the real command while it writes; completed rows only grow, and the end is the uninterrupted one."""
-
-    def command(out):
-        return [
-            sys.executable,
-            "-m",
-            "engine.generate",
-            "samples=48",
-            "grid=quarter",
-            "shard=4",
-            f"out={tmp_path / out}",
-        ]
-
-    subprocess.run(command("whole.zarr"), check=True, capture_output=True)
-    counts = [0]
-    for _ in range(2):
-        running = subprocess.Popen(command("killed.zarr"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while running.poll() is None and _completed(tmp_path / "killed.zarr") <= counts[-1]:
-            time.sleep(0.01)
-        os.kill(running.pid, signal.SIGKILL)
-        running.wait()
-        counts.append(_completed(tmp_path / "killed.zarr"))
-    assert counts[0] < counts[1] < counts[2]
-    subprocess.run(command("killed.zarr"), check=True, capture_output=True)
-    assert_equal(open_store(tmp_path / "killed.zarr"), open_store(tmp_path / "whole.zarr"))
-
-
-def _completed(place):
-    try:
-        json.loads((place / "zarr.json").read_text())
-        return int(open_store(place).complete.sum())
-    except (FileNotFoundError, InputError):
-        return 0
