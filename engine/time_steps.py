@@ -105,35 +105,34 @@ def schedule(
 
 
 def _split(spread: float, growth: float, accuracy: float) -> Schedule:
-    lengths = np.array(list(_step_lengths(spread, growth, accuracy)))
-    weights, ends = [], []
-    for length in lengths:
-        factors = factors_of(_stages(spread * length))
-        weights.append(factors * spread * length)
-        ends += [False] * (len(factors) - 1) + [True]
+    runs = list(_equal_steps(spread, growth, accuracy))
+    lengths = np.repeat([length for length, _ in runs], [count for _, count in runs])
+    factors = [factors_of(_stages(spread * length)) * spread * length for length, _ in runs]
+    weights = [np.tile(pairs, (count, 1)) for pairs, (_, count) in zip(factors, runs, strict=True)]
+    ends = [np.tile(np.arange(1, len(pairs) + 1) == len(pairs), n) for pairs, (_, n) in zip(factors, runs, strict=True)]
+    is_end = np.concatenate(ends)
     halves = np.exp(-growth * lengths / 2)
     after = np.append(halves[1:], 1.0)
-    decays, ahead = np.ones(len(ends)), np.zeros(len(ends))
-    decays[ends], ahead[ends] = halves * after, after
-    pairs = np.concatenate(weights).astype(np.float32)
-    first = np.float32(halves[0])
-    return Schedule(len(lengths), pairs, decays.astype(np.float32), ahead.astype(np.float32), first, True)
+    decays, ahead = np.ones(is_end.size, dtype=np.float32), np.zeros(is_end.size, dtype=np.float32)
+    decays[is_end], ahead[is_end] = halves * after, after
+    return Schedule(
+        len(lengths), np.concatenate(weights).astype(np.float32), decays, ahead, np.float32(halves[0]), True
+    )  # fmt: skip
 
 
-def _step_lengths(spread: float, growth: float, accuracy: float) -> Iterator[float]:
-    """Lengths of the steps as fractions of T: short ones that grow, then equal ones that end exactly at 1."""
+def _equal_steps(spread: float, growth: float, accuracy: float) -> Iterator[tuple[float, int]]:
+    """Lengths of the steps as fractions of T, and how many: short ones that grow, then equal ones that end at 1."""
     limit = SAFETY * interval(MOST_STAGES) / LARGEST
     full = 1.0 / max(_ceil(accuracy * max(growth / REACTION, spread / limit)), 1)
     length = SAFETY * interval(2) / LARGEST / spread / accuracy if spread > 0 else inf
     passed = 0.0
     while length < full and passed + length < 1:
-        yield length
+        yield length, 1
         passed += length
         length *= GROWTH
     rest = 1.0 - passed
     equal = _ceil(rest / full)
-    for _ in range(equal):
-        yield rest / equal
+    yield rest / equal, equal
 
 
 def _stages(spread: float) -> int:
