@@ -28,19 +28,25 @@ __all__ = [
 
 
 def personalize(
-    *, weights: str = "auto", atlas: str | Mapping[str, str] = "sri24", seed: int = 0, **files: str | Path
+    *,
+    weights: str = "auto",
+    atlas: str | Mapping[str, str] = "sri24",
+    space: str = "patient",
+    seed: int = 0,
+    **files: str | Path,
 ) -> Personalization:
     """Personalize the tumor model to one patient with the default settings, without writing anything.
 
     Args:
         weights: `auto` (the shipped ones), `none`, or what `learn.load_weights` takes.
         atlas: what `engine.load_anatomy` takes.
+        space: where to solve, `patient` or `atlas`.
         seed: of the registration's sampling and the search.
-        files: `t1` and either `seg` or `core` and `edema`.
+        files: `t1` and either `seg` or `core` and `edema`; see `load_patient` for the others.
 
     Raises:
         InputError: for whatever the caller can mend.
     """
     patient = load_patient(files)
     brain = prepare_brain(load_anatomy(atlas), weights)
-    return run_pipeline(patient, brain, AntsRegistration(seed=seed), RefinementSettings(seed=seed))
+    return run_pipeline(patient, brain, AntsRegistration(seed=seed), RefinementSettings(seed=seed), space)

@@ -8,7 +8,9 @@ atlas' *image* onto the patient; points and images thus travel in opposite direc
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"  # before ITK is loaded; see `register`
@@ -23,6 +25,9 @@ from morph.registration import Interpolation
 from morph.volume import Volume
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+KEPT_NAMES = ("affine.mat", "warp.nii.gz", "inverse_warp.nii.gz")
+"""Files of a warp that is kept: the affine maps points of the patient to the atlas, `warp` images of the atlas to the
+patient after it, `inverse_warp` images of the patient to the atlas before the affine's inverse."""
 INTERPOLATORS = {"linear": "linear", "nearest": "nearestNeighbor"}
 
 
@@ -88,12 +93,33 @@ class AntsWarp:
     Attributes:
         forward: files that pull an atlas image onto the patient: deformation, then affine.
         inverse: files that pull a patient image onto the atlas: affine (to be inverted), then inverse deformation.
-        folder: holds the files and removes them when the warp is no longer in use.
+        folder: holds the files and removes them when the warp is no longer in use; None where they are kept.
     """
 
     forward: tuple[str, ...]
     inverse: tuple[str, ...]
-    folder: TemporaryDirectory[str]
+    folder: TemporaryDirectory[str] | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> AntsWarp:
+        """The warp that `kept_in` left in a folder."""
+        affine, warp, back = (str(folder / name) for name in KEPT_NAMES)
+        return cls((warp, affine), (affine, back))
+
+    def kept_in(self, folder: Path) -> AntsWarp:
+        """The same warp from copies of its files in a folder that stays.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        for source, name in zip((self.forward[1], self.forward[0], self.inverse[1]), KEPT_NAMES, strict=True):
+            shutil.copyfile(source, folder / name)
+        return self.read(folder)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file of it."""
+        return tuple(Path(name) for name in dict.fromkeys(self.forward + self.inverse))
 
     @property
     def affine_scale(self) -> float:

@@ -1,4 +1,4 @@
-"""Named checks of an answer: nobody shall get a confident wrong one.
+"""Named checks of an answer: nobody shall get a confident wrong one. Those of what goes in are in `input_checks`.
 
 Each compares one number with two limits: beyond the first it warns, beyond the second the answer is rejected and a
 fallback is delivered. Limits are ours, judged on a few digital twins and real patients and not calibrated: a sound
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, PRIORS
 from morph.evidence import MU1_RANGE, MU2_RANGE, Estimate, Fit
-from morph.registration import Agreement
 
 Verdict = Literal["pass", "warn", "fail"]
 SEVERITY: tuple[Verdict, ...] = ("pass", "warn", "fail")
@@ -59,42 +58,6 @@ def at_most(name: str, value: float, warn: float, fail: float, subject: str) -> 
     limit = fail if verdict == "fail" else warn
     relation = "at most" if verdict == "pass" else "above"
     return Check(name, float(value), limit, verdict, f"{subject} is {value:.3g}, {relation} {limit:.3g}")
-
-
-def check_registration(agreement: Agreement) -> list[Check]:
-    """Do atlas and patient lie on each other?"""
-    return [
-        at_least("registration_brain_dice", agreement.brain_dice, 0.93, 0.80, "Dice of the registered brain masks"),
-        at_least("registration_correlation", agreement.correlation, 0.35, 0.15, "correlation of the registered T1"),
-    ]
-
-
-def check_orientation(margin: float) -> Check:
-    """Does the patient's T1 lie the way its affine says? (see `morph.orientation`)."""
-    return at_least("orientation", margin, 0.08, 0.0, "lead of the T1's orientation over any other, in correlation,")
-
-
-def check_scale(scale: float) -> Check:
-    """Are the two brains of about one size? Otherwise the voxel size in the header is likely wrong."""
-    ratio = max(scale, 1.0 / scale) if scale > 0 else float("inf")
-    return at_most("registration_scale", ratio, 1.25, 1.5, "ratio of the sizes of patient and atlas")
-
-
-def check_inputs(core: NDArray[np.bool_], edema: NDArray[np.bool_], brain: NDArray[np.bool_]) -> list[Check]:
-    """Do the patient's masks lie in the patient's brain, and do they show two things? All bool (x, y, z)."""
-    total = max(int(edema.sum()), 1)
-    inside, beyond = int((edema & brain).sum()) / total, int((edema & ~core).sum()) / total
-    return [
-        at_least("masks_in_brain", inside, 0.95, 0.5, "share of the masks inside the brain of the T1"),
-        at_least("edema_beyond_core", beyond, 0.01, -np.inf, "share of the edema mask that is not core"),
-    ]
-
-
-def check_masks(visible: NDArray[np.bool_], tissue: NDArray[np.bool_]) -> Check:
-    """Does the visible tumor fall on tissue of the atlas, where a tumor can grow? Both bool (x, y, z)."""
-    total = int(visible.sum())
-    share = int((visible & tissue).sum()) / total if total else 0.0
-    return at_least("masks_in_tissue", share, 0.70, 0.30, "share of the visible tumor that lies on atlas tissue")
 
 
 def check_fit(fit: Fit) -> list[Check]:
@@ -170,12 +133,14 @@ def check_size(volume: float) -> Check:
     return at_most(name, volume, high, np.inf, subject)
 
 
-def check_estimate(estimate: Estimate, fit: Fit, extent: NDArray[np.float64]) -> Check:
-    """Do network and refinement agree on where it began?"""
-    apart = np.linalg.norm((np.asarray(estimate.origin) - np.asarray(fit.estimate.origin)) * extent)
-    return at_most(
-        "network_origin_distance", float(apart), 20.0, np.inf, "distance in mm of network and refined origin"
-    )
+def check_estimate(estimate: Estimate, found: Estimate, extent: NDArray[np.float64]) -> list[Check]:
+    """Do network and refinement agree, both in the atlas, whose cube has edges of `extent` [mm]?"""
+    apart = float(np.linalg.norm((np.asarray(estimate.origin) - np.asarray(found.origin)) * extent))
+    ratio = max(estimate.mu1 / found.mu1, found.mu1 / estimate.mu1)
+    return [
+        at_most("network_origin_distance", apart, 20.0, np.inf, "distance in mm of network and refined origin"),
+        at_most("network_mu1_ratio", ratio, 2.5, np.inf, "ratio of network's and refined mu1"),
+    ]
 
 
 def worst(checks: Sequence[Check]) -> Verdict:

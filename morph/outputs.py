@@ -79,25 +79,27 @@ def describe_answer(
 ) -> dict[str, Any]:
     """What parameters.json says.
 
-    `parameters` has lengths in the patient's mm and the origin both as a fraction of the atlas' cube and in the
-    patient's world. `atlas_space` is the same tumor as it was simulated, with lengths in the atlas' mm; `network` is
-    the network's estimate of it, and `rejected` a fit that did not pass its checks, both likewise in atlas space.
+    `parameters` has lengths in the patient's mm and the origin both as a fraction of the cube of `space` and in the
+    patient's world. `atlas_space` is the same tumor carried to the atlas, with lengths in its mm; `network` is the
+    network's estimate of it, and `rejected` a fit that did not pass its checks, both likewise in atlas space.
     """
     delivered = answer.parameters is not None
-    fit = None if answer.fit is None else _estimate(answer.fit.estimate)
+    found = _estimate(answer.found)
     files = () if brain.estimator is None else brain.estimator.files
     thresholds = None
     if answer.parameters is not None and answer.fit is not None:
         thresholds = {"core": answer.fit.core_threshold, "edema": answer.fit.edema_threshold}
     return {
         "parameters": _parameters(answer),
-        "atlas_space": fit if delivered else None,
+        "atlas_space": found if delivered else None,
         "thresholds": thresholds,
         "checks": [_check(check) for check in answer.checks],
         "verdict": answer.verdict,
         "method": answer.method,
+        "space": answer.space,
+        "tissue": "atlas" if answer.tissue is None else answer.tissue.source,
         "network": _estimate(answer.estimate),
-        "rejected": None if delivered else fit,
+        "rejected": None if delivered else found,
         "affine_scale": answer.scale,
         "versions": {name: _version(name) for name in DISTRIBUTIONS},
         "hashes": {

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import InputError
+from morph.resample import resample
 from morph.segmentation import Labels, Masks, masks_from_files, masks_from_labels
-from morph.volume import Frame, Volume, read_volume, read_with_frame
+from morph.tissue import Tissue, normalized
+from morph.volume import Frame, Volume, read_volume, read_with_frame, share_grid
 
 BRATS_NAMES = {
     "t1": ("t1", "t1n"),
@@ -23,6 +25,12 @@ BRATS_NAMES = {
 RECENT_ENDINGS = ("t1n", "t1c", "t2f")
 """Those that are in use only from 2023 on."""
 SUFFIXES = (".nii.gz", ".nii")
+TISSUES = ("white_matter", "gray_matter", "csf")
+MASKS = ("seg", "core", "edema")
+LEAST_KEPT = 0.8
+"""Share of a file's volume that must lie inside the T1's image when it comes on another grid (ours)."""
+FRACTION_SLACK = 0.01
+"""How far beyond 0 and 1 a fraction may lie: what interpolation overshoots (ours)."""
 NEGATIVE_SHARE = 0.01
 """Share of negative T1 voxels from which on the image has been normalized and T1 > 0 is no brain mask (ours)."""
 
@@ -36,7 +44,8 @@ class Patient:
         t1: skull-stripped T1-weighted image, RAS axes; its positive voxels are the brain.
         frame: how the T1 lies on disk, for the outputs.
         masks: core and edema on the T1's grid.
-        flair: for the picture only, on the T1's grid; likewise `t1ce`.
+        flair: for the picture and a check of the masks, on the T1's grid; likewise `t1ce`.
+        tissue: the patient's own maps on the T1's grid; None to take the atlas'.
         files: where everything was read from.
     """
 
@@ -46,6 +55,7 @@ class Patient:
     masks: Masks
     t1ce: Volume | None = None
     flair: Volume | None = None
+    tissue: Tissue | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,12 +103,13 @@ def load_patient(files: Mapping[str, str | Path], labels: Labels | str = "auto",
     """Read a patient.
 
     Args:
-        files: `t1` and either `seg` or `core` and `edema`; `t1ce` and `flair` if there are any.
+        files: `t1` and either `seg` or `core` and `edema`; `t1ce` and `flair` if there are any, and the tissue maps
+            `white_matter`, `gray_matter` and `csf`. What lies on another grid is resampled onto the T1's.
         labels: see `morph.segmentation.masks_from_labels`.
         name: what to call the patient; None takes the T1's folder.
 
     Raises:
-        InputError: something is missing, unreadable, or does not fit the T1.
+        InputError: something is missing, unreadable, or lies beside the T1.
     """
     paths = {role: Path(path) for role, path in files.items()}
     if "t1" not in paths:
@@ -110,14 +121,44 @@ def load_patient(files: Mapping[str, str | Path], labels: Labels | str = "auto",
     if "core" in paths and "edema" not in paths:
         raise InputError("core=FILE needs edema=FILE beside it: give the same file twice if FLAIR shows no more")
     t1, frame = read_with_frame(paths["t1"])
-    others = {role: read_volume(path, like=t1) for role, path in paths.items() if role != "t1"}
+    others = {role: _on_t1(read_volume(path), t1, role, path) for role, path in paths.items() if role != "t1"}
     if "seg" in others:
         recent = any(_has_role(path, RECENT_ENDINGS) for path in paths.values())
         masks = masks_from_labels(others["seg"], labels, str(paths["seg"]), recent)
     else:
         masks = masks_from_files(others["core"], others["edema"], (str(paths["core"]), str(paths["edema"])))
     name = name or paths["t1"].resolve().parent.name
-    return Patient(name, t1, frame, masks, others.get("t1ce"), others.get("flair"), paths)
+    tissue = _own_tissue(others, t1)
+    return Patient(name, t1, frame, masks, others.get("t1ce"), others.get("flair"), tissue, paths)
+
+
+def _on_t1(volume: Volume, t1: Volume, role: str, path: Path) -> Volume:
+    """A volume on the T1's grid, brought there by both affines; labels keep their values."""
+    if share_grid(volume, t1):
+        return volume
+    placed = resample(volume, t1, 0 if role in MASKS else 1)
+    before, after = (np.count_nonzero(v.array) * v.voxel_volume for v in (volume, placed))
+    if after < LEAST_KEPT * before:
+        raise InputError(
+            f"{path} lies beside the T1: {100 * (1 - after / before):.0f}% of it falls outside; "
+            "are both affines right, and do both show the same patient?"
+        )
+    return placed
+
+
+def _own_tissue(images: Mapping[str, Volume], t1: Volume) -> Tissue | None:
+    """The patient's own maps, all three or none."""
+    given = [role for role in TISSUES if role in images]
+    if not given:
+        return None
+    if len(given) < len(TISSUES):
+        raise InputError(f"{', '.join(given)} alone are not enough: give all of {', '.join(TISSUES)}, or none")
+    for role in TISSUES:
+        low, high = float(images[role].array.min()), float(images[role].array.max())
+        if low < -FRACTION_SLACK or high > 1 + FRACTION_SLACK:
+            raise InputError(f"{role} holds values from {low:g} to {high:g}: give fractions from 0 to 1")
+    white, gray, csf = (images[role] for role in TISSUES)
+    return normalized((white, gray, csf), t1.array > 0, "given")
 
 
 def _has_role(path: Path, endings: tuple[str, ...]) -> bool:

@@ -1,7 +1,7 @@
-"""The whole road of one patient: register, bring the masks to the atlas, infer, refine, bring the density back, check.
+"""The whole road of one patient: register, map the tissue, infer, refine, simulate, check, and fall back if wrong.
 
-The atlas is where the tumor is solved for; what crosses between the spaces is a label volume one way, and a density
-and an origin the other. mu1 is a length and scales with the affine part of the registration.
+The network knows the atlas only, so the masks go there for its estimate. The tumor itself is searched and simulated
+in the patient's own anatomy, or with `space=atlas` in the atlas (see `morph.scene`).
 """
 
 from __future__ import annotations
@@ -9,40 +9,48 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from engine import FisherKolmogorovParameters
-from engine.simulate import SIZE_DENSITY
+from engine import FisherKolmogorovParameters, InputError, simulate
 from morph.checks import (
     Check,
     Verdict,
     check_density,
     check_estimate,
     check_fit,
-    check_inputs,
-    check_masks,
     check_network,
-    check_orientation,
     check_origin,
     check_patient_fit,
     check_ranges,
-    check_registration,
-    check_scale,
     check_size,
     check_thresholds,
     worst,
 )
 from morph.evidence import Estimate, Fit
 from morph.fallback import distance_density
-from morph.inference import Brain, distance_to_tissue, estimate_tumor, final_density, find_tumor, onto_grid
+from morph.foci import split_foci
+from morph.inference import Brain, distance_to_tissue, estimate_tumor, majority
+from morph.input_checks import (
+    check_foci,
+    check_masks,
+    check_orientation,
+    check_patient,
+    check_registration,
+    check_scale,
+    check_white_matter,
+)
 from morph.orientation import orientation_margin
 from morph.patient import Patient
-from morph.refine import RefinementSettings
-from morph.registration import TUMOR_MARGIN, Registration, Warp, grow_mask, measure_agreement
+from morph.quality import measure_quality
+from morph.refine import RefinementSettings, refine
+from morph.registration import TUMOR_MARGIN, Registration, Warp, grow_mask
+from morph.resample import average_onto
+from morph.scene import SPACES, Masks, Scene, atlas_scene, patient_scene, working_grid
+from morph.tissue import Tissue, classify, normalized, show_tumor_as_tissue
 from morph.volume import Volume
 
 Announce = Callable[[str], None]
@@ -56,13 +64,16 @@ class Personalization:
         density: c [1] on the patient's T1 grid (RAS axes), 0 outside the brain.
         method: `network`, `refined` or `fallback`.
         checks: every question that was asked.
-        parameters: the tumor with lengths in the patient's mm and the origin as a fraction of the atlas cube;
+        parameters: the tumor with lengths in the patient's mm and the origin as a fraction of the cube of `space`;
             None for a fallback.
         origin_mm: the origin in the patient's world [mm], (3,); None for a fallback.
-        estimate: what the network said, in atlas space; None without one.
-        fit: what the refinement found, in atlas space; None where it could not start.
+        estimate: what the network said, in the atlas; None without one.
+        found: the tumor that was found, in the atlas; None where the search could not start.
+        fit: the same in the space where it was found.
+        space: where it was solved, `patient` or `atlas`.
         scale: patient mm per atlas mm, det(A)^(1/3).
         seconds: time of each stage.
+        tissue: the maps that it was solved on; None where the atlas' were.
     """
 
     density: Volume
@@ -71,9 +82,12 @@ class Personalization:
     parameters: FisherKolmogorovParameters | None
     origin_mm: NDArray[np.float64] | None
     estimate: Estimate | None
+    found: Estimate | None
     fit: Fit | None
+    space: str
     scale: float
     seconds: dict[str, float]
+    tissue: Tissue | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -101,7 +115,8 @@ def run_pipeline(
     patient: Patient,
     brain: Brain,
     registration: Registration,
-    refinement: RefinementSettings,
+    refinement: RefinementSettings | None,
+    space: str = "patient",
     announce: Announce = lambda sentence: None,
 ) -> Personalization:
     """Personalize the tumor model to one patient.
@@ -110,76 +125,133 @@ def run_pipeline(
         patient: T1 and masks.
         brain: atlas and network.
         registration: how to bring both brains together.
-        refinement: how to search.
+        refinement: how to search; None keeps the network's estimate.
+        space: where to solve, `patient` or `atlas`.
         announce: is told each stage.
 
     Raises:
-        InputError: the images cannot be registered.
+        InputError: the images cannot be registered, or neither a network nor a search is wanted.
     """
-    watch = Stopwatch(announce)
-    ignore = grow_mask(patient.masks.edema, patient.t1.spacing, TUMOR_MARGIN)
-    with watch.stage("registration", "register the atlas to the patient"):
-        warp = registration.register(patient.t1, brain.t1, ignore)
-        checks = [
-            *check_inputs(patient.masks.core, patient.masks.edema, patient.brain),
-            check_orientation(orientation_margin(patient.t1, brain.t1, ignore)),
-            *check_registration(measure_agreement(warp, patient.t1, brain.t1, ignore)),
-            check_scale(warp.affine_scale),
+    if space not in SPACES:
+        raise InputError(f"space={space} is unknown: use {' or '.join(SPACES)}")
+    if refinement is None and brain.estimator is None:
+        raise InputError("refine=false keeps the network's answer, and there is no network: refine, or give weights")
+    return Road(patient, brain, space, Stopwatch(announce)).travel(registration, refinement)
+
+
+class Road:
+    """The stages of one run, and what each leaves for the next."""
+
+    def __init__(self, patient: Patient, brain: Brain, space: str, watch: Stopwatch) -> None:
+        """Args: see `run_pipeline`. Only the largest focus of the tumor is fitted."""
+        self.whole, self.brain, self.space, self.watch = patient, brain, space, watch
+        foci = split_foci(patient.masks, patient.t1)
+        self.others, self.patient = foci.others, replace(patient, masks=foci.largest)
+        self.hidden = grow_mask(patient.masks.edema, patient.t1.spacing, TUMOR_MARGIN)
+        self.checks = [*check_patient(patient), check_foci(foci)]
+        self.tissue: Tissue | None = None
+        self.estimate: Estimate | None = None
+
+    def travel(self, registration: Registration, refinement: RefinementSettings | None) -> Personalization:
+        """Every stage in turn."""
+        with self.watch.stage("registration", "register the atlas to the patient"):
+            self.warp = registration.register(self.patient.t1, self.brain.t1, self.hidden)
+        with self.watch.stage("quality", "look at the registration"):
+            self._look_at_registration()
+        with self.watch.stage("tissue", "map the patient's tissue"):
+            scene = self._build_scene()
+        if not (scene.fine.edema.any() and scene.coarse.edema.any()):
+            return self._fall_back(None, None)
+        with self.watch.stage("network", "estimate the tumor"):
+            self._ask_network()
+        with self.watch.stage("refinement", "refine the estimate" if refinement else "keep the estimate"):
+            start = None if self.estimate is None else scene.from_atlas(self.estimate)
+            fit = refine(scene.coarse, scene.fine, start, refinement)
+        found = scene.into_atlas(fit.estimate)
+        self.checks += [*check_fit(fit), *check_thresholds(fit), *check_ranges(found)]
+        if self.estimate is not None:
+            self.checks += check_estimate(self.estimate, found, self.brain.fine.grid.extent)
+        with self.watch.stage("simulation", "simulate the tumor in full"):
+            density, origin = self._simulate(scene, fit)
+        if worst(self.checks) == "fail":
+            return self._fall_back(found, fit)
+        parameters = FisherKolmogorovParameters.from_invariants(
+            fit.estimate.mu1 * scene.scale, fit.estimate.mu2, fit.estimate.origin
+        )
+        return Personalization(
+            self._with_others(density), "refined" if refinement else "network", tuple(self.checks), parameters,
+            origin, self.estimate, found, fit, self.space, self.warp.affine_scale, self.watch.seconds, self.tissue,
+        )  # fmt: skip
+
+    def _look_at_registration(self) -> None:
+        t1, atlas = self.patient.t1, self.brain.t1
+        grid = working_grid(self.patient, self.brain.fine.grid)
+        self.checks += [
+            check_orientation(orientation_margin(t1, atlas, self.hidden)),
+            *check_registration(measure_quality(self.warp, t1, atlas, self.hidden, grid)),
+            check_scale(self.warp.affine_scale),
         ]
-    with watch.stage("masks", "bring the masks to the atlas"):
-        masks = masks_on_atlas(patient, warp, brain)
-        core, edema = (onto_grid(mask, brain.anatomy.affine, brain.coarse.grid) for mask in masks)
-        checks.append(check_masks(edema, brain.coarse.tissue))
-    if not (edema & brain.coarse.tissue).any():
-        return _fallback(patient, checks, None, None, warp.affine_scale, watch)
-    with watch.stage("network", "estimate the tumor"):
-        estimate = estimate_tumor(core, edema, brain)
-        if brain.estimator is not None:
-            moved = 0.0 if estimate is None else distance_to_tissue(estimate, brain.coarse)
-            checks += check_network(estimate, moved)
-    with watch.stage("refinement", "refine the estimate"):
-        fit = find_tumor(masks, estimate, brain, refinement)
-        checks += [*check_fit(fit), *check_thresholds(fit), *check_ranges(fit.estimate)]
-        if estimate is not None:
-            checks.append(check_estimate(estimate, fit, brain.fine.grid.extent))
-    with watch.stage("simulation", "simulate the tumor and bring it back"):
-        density, origin_mm, found = _bring_back(fit, patient, warp, brain)
-        checks += found
-    if worst(checks) == "fail":
-        return _fallback(patient, checks, estimate, fit, warp.affine_scale, watch)
-    method = "refined" if refinement.evaluations else "network"
-    parameters = FisherKolmogorovParameters.from_invariants(
-        fit.estimate.mu1 * warp.affine_scale, fit.estimate.mu2, fit.estimate.origin
-    )
-    return Personalization(
-        density, method, tuple(checks), parameters, origin_mm, estimate, fit, warp.affine_scale, watch.seconds
-    )
+
+    def _build_scene(self) -> Scene:
+        """The space to solve in, with what the T1 says about the warped atlas."""
+        patient, anatomy = self.patient, self.brain.anatomy
+        maps = (Volume(m, anatomy.affine) for m in (anatomy.white_matter, anatomy.gray_matter, anatomy.csf))
+        white, gray, csf = (self.warp.to_patient(m, patient.t1, "linear") for m in maps)
+        warped = normalized((white, gray, csf), patient.brain, "atlas")
+        seen = patient.tissue or classify(patient.t1, warped, self.hidden)
+        self.checks.append(check_masks(self.whole.masks.edema, warped.matter))
+        self.checks.append(check_white_matter(warped, seen, self.hidden))
+        if self.space == "atlas":
+            return atlas_scene(patient, self.warp, self.brain, masks_on_atlas(patient, self.warp, self.brain))
+        self.tissue = show_tumor_as_tissue(seen, self.whole.masks.edema & patient.brain)
+        return patient_scene(patient, self.warp, self.brain, self.tissue)
+
+    def _ask_network(self) -> None:
+        """The network's estimate from the masks on the atlas."""
+        if self.brain.estimator is None:
+            return
+        coarse = self.brain.coarse
+        core, edema = (
+            majority(average_onto(self.brain.t1.with_array(mask), coarse.grid))
+            for mask in masks_on_atlas(self.patient, self.warp, self.brain)
+        )
+        self.estimate = estimate_tumor(core, edema, self.brain)
+        moved = 0.0 if self.estimate is None else distance_to_tissue(self.estimate, coarse)
+        self.checks += check_network(self.estimate, moved)
+
+    def _simulate(self, scene: Scene, fit: Fit) -> tuple[Volume, NDArray[np.float64]]:
+        """Density on the T1's grid, origin in the patient's world [mm], and checks of what the two look like."""
+        result = simulate([fit.estimate.parameters()], scene.fine.atlas)
+        density, origin = scene.deliver(result.density[0]), scene.place_of(fit.estimate)
+        self.checks += [
+            *check_patient_fit(density.array, fit, self.patient.masks.core, self.patient.masks.edema),
+            *check_density(density.array, self.patient.brain),
+            check_origin(_distance_to_brain(origin, self.patient)),
+            check_size(float(result.volumes[0]) / self.warp.affine_scale**3 * scene.scale**3),
+        ]
+        return density, origin
+
+    def _with_others(self, density: Volume) -> Volume:
+        """The density, and a falloff with distance around the foci that the model did not explain."""
+        if self.others is None:
+            return density
+        return density.with_array(np.maximum(density.array, distance_density(self.others, self.patient.t1)))
+
+    def _fall_back(self, found: Estimate | None, fit: Fit | None) -> Personalization:
+        """A density that needs no model, for an answer that did not pass its checks."""
+        with self.watch.stage("fallback", "the answer failed its checks: fall back to distances"):
+            density = self.whole.t1.with_array(distance_density(self.whole.masks, self.whole.t1))
+        return Personalization(
+            density, "fallback", tuple(self.checks), None, None, self.estimate, found, fit, self.space,
+            self.warp.affine_scale, self.watch.seconds, self.tissue,
+        )  # fmt: skip
 
 
-def masks_on_atlas(patient: Patient, warp: Warp, brain: Brain) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def masks_on_atlas(patient: Patient, warp: Warp, brain: Brain) -> Masks:
     """Core and edema on the atlas' native grid, both in one nearest-neighbor step, bool (x, y, z)."""
     labels = patient.t1.with_array(patient.masks.core.astype(np.float32) + patient.masks.edema)
     warped = warp.to_atlas(labels, brain.t1, "nearest").array
     return warped > 1.5, warped > 0.5
-
-
-def _bring_back(
-    fit: Fit, patient: Patient, warp: Warp, brain: Brain
-) -> tuple[Volume, NDArray[np.float64], list[Check]]:
-    """Density on the T1's grid, origin in the patient's world [mm], and what the two look like there."""
-    in_atlas = final_density(fit.estimate, brain)
-    warped = warp.to_patient(in_atlas, patient.t1, "linear").array
-    density = patient.t1.with_array(np.where(patient.brain, np.clip(warped, 0, 1), 0))
-    origin = warp.points_to_patient(brain.fine.grid.to_world(fit.estimate.origin)[None])[0]
-    solid = (in_atlas.array >= SIZE_DENSITY) & brain.fine.tissue
-    volume = float(np.count_nonzero(solid)) * brain.fine.grid.voxel_volume
-    checks = [
-        *check_patient_fit(density.array, fit, patient.masks.core, patient.masks.edema),
-        *check_density(density.array, patient.brain),
-        check_origin(_distance_to_brain(origin, patient)),
-        check_size(volume),
-    ]
-    return density, origin, checks
 
 
 def _distance_to_brain(point: NDArray[np.float64], patient: Patient) -> float:
@@ -187,13 +259,6 @@ def _distance_to_brain(point: NDArray[np.float64], patient: Patient) -> float:
     voxel = np.round(patient.t1.to_voxel(point)).astype(int)
     if np.any(voxel < 0) or np.any(voxel >= patient.brain.shape):
         return float("inf")
+    if patient.brain[tuple(voxel)]:
+        return 0.0
     return float(ndimage.distance_transform_edt(~patient.brain, sampling=patient.t1.spacing)[tuple(voxel)])
-
-
-def _fallback(
-    patient: Patient, checks: list[Check], estimate: Estimate | None, fit: Fit | None, scale: float, watch: Stopwatch
-) -> Personalization:
-    """A density that needs no model, for an answer that did not pass its checks."""
-    with watch.stage("fallback", "the answer failed its checks: fall back to distances"):
-        density = patient.t1.with_array(distance_density(patient.masks, patient.t1))
-    return Personalization(density, "fallback", tuple(checks), None, None, estimate, fit, scale, watch.seconds)

@@ -6,8 +6,8 @@ alike, and the pull settles what two masks leave open.
 
 The search runs over log(mu1 mu2) (how far the front went: 2 mu1 mu2), log(mu1 / mu2) (how wide it is) and the
 origin [mm], because the masks fix the first well and the second badly. A generation is one batch. It runs on the
-network's coarse grid; a front narrower than a voxel there is simulated with an error, so such a tumor is searched a
-little further on the fine grid.
+coarse grid, where a narrow front is simulated with an error, and then a little further on the fine grid. Fine
+simulations of large tumors are slow, so they have a budget in voxel updates: a time that does not depend on the clock.
 
 Source of the search: Hansen, The CMA Evolution Strategy: A Tutorial (2016), as in the package `cma`.
 """
@@ -43,25 +43,29 @@ class RefinementSettings:
     """How long and how freely to search.
 
     Attributes:
-        evaluations: simulations on the coarse grid; 0 keeps the start.
-        fine_evaluations: simulations on the fine grid for fronts that the coarse grid cannot resolve.
+        evaluations: simulations on the coarse grid.
+        fine_evaluations: simulations on the fine grid, at most.
+        fine_updates: voxel updates [1e9] after which the fine search starts no further generation.
         population: simulations of a generation.
         pull: loss per squared step away from the start.
         seed: of the search's random numbers.
     """
 
-    evaluations: int = 300
-    fine_evaluations: int = 60
+    evaluations: int = 240
+    fine_evaluations: int = 96
+    fine_updates: float = 6.0
     population: int = 12
-    pull: float = 0.01
+    pull: float = 0.003
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what no search can run with."""
-        if self.evaluations < 0 or self.fine_evaluations < 0 or self.population < 4 or not self.pull >= 0:
+        enough = self.evaluations >= 1 and self.fine_evaluations >= 0 and self.population >= 4
+        if not (enough and self.pull >= 0 and self.fine_updates >= 0):
             raise InputError(
                 f"refinement with {self.evaluations} + {self.fine_evaluations} evaluations, population "
-                f"{self.population}, pull {self.pull}: evaluations and pull must be >= 0, population >= 4"
+                f"{self.population}, pull {self.pull}, fine_updates {self.fine_updates}: evaluations must be >= 1, "
+                "population >= 4, the others >= 0 (refine=false keeps the network's answer)"
             )
 
 
@@ -83,18 +87,24 @@ class Search:
     place: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(STEPS)))
     _lowest: float = np.inf
 
-    def run(self, evidence: Evidence, evaluations: int, step: float, settings: RefinementSettings) -> None:
-        """Spend `evaluations` simulations around `place`, in whole generations."""
+    def run(
+        self, evidence: Evidence, evaluations: int, step: float, settings: RefinementSettings, updates: float = np.inf
+    ) -> None:
+        """Spend `evaluations` simulations around `place`, in whole generations, and at most about `updates`."""
         strategy = cma.CMAEvolutionStrategy(
             self.place, step, {"seed": settings.seed + 1, "popsize": settings.population, "verbose": -9}
         )
         self.best = evidence.compare([self.decode(self.place, evidence)])[0]
         self._lowest = self.best.loss + self.pull * float(self.place @ self.place)
+        spent = float(self.best.updates)
         for _ in range(-(-evaluations // settings.population)):
+            if spent + settings.population * self.best.updates > updates:
+                break
             places = strategy.ask()
             fits = evidence.compare([self.decode(place, evidence) for place in places])
             losses = [fit.loss + self.pull * float(place @ place) for fit, place in zip(fits, places, strict=True)]
             strategy.tell(places, losses)
+            spent += sum(fit.updates for fit in fits)
             first = int(np.argmin(losses))
             if losses[first] < self._lowest:
                 self._lowest, self.best, self.place = losses[first], fits[first], np.asarray(places[first])
@@ -110,7 +120,7 @@ class Search:
         return Estimate(mu1, mu2, evidence.in_tissue(np.clip(np.asarray(self.center.origin) + shift, 0, 1)))
 
 
-def refine(coarse: Evidence, fine: Evidence, estimate: Estimate | None, settings: RefinementSettings) -> Fit:
+def refine(coarse: Evidence, fine: Evidence, estimate: Estimate | None, settings: RefinementSettings | None) -> Fit:
     """Find the tumor that explains the masks.
 
     Args:
@@ -125,18 +135,15 @@ def refine(coarse: Evidence, fine: Evidence, estimate: Estimate | None, settings
     Raises:
         InputError: neither a network's answer nor a search is wanted.
     """
-    if settings.evaluations == 0:
+    if settings is None:
         if estimate is None:
-            raise InputError("refinement.evaluations=0 keeps the network's answer, and there is none: refine")
+            raise InputError("refine=false keeps the network's answer, and there is none: refine")
         return fine.compare([_moved(estimate, fine)])[0]
     start = best_start(coarse, estimate)
     search = Search(start.estimate, settings.pull, start)
     search.run(coarse, settings.evaluations, 1.0, settings)
-    found = search.decode(search.place, coarse)
-    if settings.fine_evaluations and found.mu1 / found.mu2 < coarse.atlas.grid.spacing:
-        search.run(fine, settings.fine_evaluations, FINE_STEP, settings)
-        return search.best
-    return fine.compare([_moved(found, fine)])[0]
+    search.run(fine, settings.fine_evaluations, FINE_STEP, settings, 1e9 * settings.fine_updates)
+    return search.best
 
 
 def best_start(evidence: Evidence, estimate: Estimate | None) -> Fit:

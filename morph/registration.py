@@ -7,7 +7,6 @@ every stage, because the atlas has nothing that could correspond to it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -61,32 +60,6 @@ class Registration(Protocol):
             ignore: voxels of the patient that the metric does not see, bool (x, y, z).
         """
         ...
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How well two brains lie on each other after registration.
-
-    Attributes:
-        correlation: Pearson correlation of the T1 intensities inside both brains, tumor left out.
-        brain_dice: Dice of the two brain masks, tumor left out.
-    """
-
-    correlation: float
-    brain_dice: float
-
-
-def measure_agreement(warp: Warp, patient: Volume, atlas: Volume, ignore: NDArray[np.bool_]) -> Agreement:
-    """Compare the warped atlas T1 with the patient's T1 on the patient's grid (arguments as in `register`)."""
-    warped = warp.to_patient(atlas, patient, "linear").array
-    seen = ~ignore
-    ours, theirs = (patient.array > 0) & seen, (warped > 0.01 * atlas.array.max()) & seen
-    both = ours & theirs
-    total = int(ours.sum()) + int(theirs.sum())
-    dice = 2.0 * int(both.sum()) / total if total else 0.0
-    if both.sum() < 2 or patient.array[both].std() == 0 or warped[both].std() == 0:
-        return Agreement(0.0, dice)
-    return Agreement(float(np.corrcoef(patient.array[both], warped[both])[0, 1]), dice)
 
 
 def grow_mask(mask: NDArray[np.bool_], spacing: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:

@@ -20,14 +20,16 @@ from learn.settings import whole_number
 from morph.ants import AntsRegistration
 from morph.inference import prepare_brain
 from morph.outputs import TWIN, prepare_folder, write_json, write_outputs
-from morph.patient import Patient, find_case, load_patient
+from morph.patient import TISSUES, Patient, find_case, load_patient
 from morph.pipeline import Personalization, Stopwatch, run_pipeline
 from morph.refine import RefinementSettings
+from morph.scene import SPACES
 from morph.settings import build
 from morph.twin import describe_twin, make_twin, print_scores
+from morph.warp_cache import KeptRegistration
 
 FALLBACK_DELIVERED = 3
-FILES = ("t1", "t1ce", "flair", "seg", "core", "edema")
+FILES = ("t1", "t1ce", "flair", "seg", "core", "edema", *TISSUES)
 LARGEST_SEED = 2**31 - 2
 """The search and ANTs get the seed plus 1, which ANTs reads as a signed number of 32 bits."""
 COLORS = {"pass": "green", "warn": "yellow", "fail": "red"}
@@ -51,6 +53,7 @@ def main(config: DictConfig) -> int:
     watch = Stopwatch(lambda sentence: console.print(f"[dim]... {sentence}[/dim]"))
     refinement = build(RefinementSettings, "refinement", options["refinement"], seed=seed)
     registration = build(AntsRegistration, "registration", options["registration"], seed=seed)
+    refine, space = _choices(options)
     files, twin = _files(options), None
     folder = _folder(options)
     if not options["demo"]:
@@ -63,7 +66,8 @@ def main(config: DictConfig) -> int:
         with watch.stage("input", "make a digital twin"):
             twin = make_twin(seed)
             patient = twin.patient
-    answer = run_pipeline(patient, brain, registration, refinement, watch.announce)
+    kept = KeptRegistration(registration, folder / "registration")
+    answer = run_pipeline(patient, brain, kept, refinement if refine else None, space, watch.announce)
     answer.seconds.update(watch.seconds)
     watch.announce(f"write {folder}")
     if twin is not None:
@@ -107,6 +111,16 @@ def _files(options: dict[str, Any]) -> dict[str, str | Path]:
     if not found and not single:
         raise InputError("no patient is given: use case=FOLDER with BraTS names, t1=FILE seg=FILE, or demo=true")
     return found | single
+
+
+def _choices(options: dict[str, Any]) -> tuple[bool, str]:
+    """refine= and space=."""
+    refine, space = options["refine"], options["space"]
+    if refine not in (True, False):
+        raise InputError(f"refine={refine} is not understood: use true or false")
+    if space not in SPACES:
+        raise InputError(f"space={space} is unknown: use {' or '.join(SPACES)}")
+    return refine, space
 
 
 def _folder(options: dict[str, Any]) -> Path:

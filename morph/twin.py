@@ -1,7 +1,9 @@
 """Digital twins: a tumor with known parameters in another brain, for an answer that can be held against the truth.
 
-The tumor grows in MNI152 on the full grid; its density is brought to the MNI152 T1's own 1 mm grid, where two
-random thresholds make the masks. The pipeline gets the T1 image and the masks, nothing else.
+The tumor grows in MNI152 on a grid of its own, finer than the pipeline's; its density is brought to the MNI152 T1's
+own 1 mm grid, where two random thresholds make the masks, whose outlines are then drawn with errors. The pipeline
+gets the T1 and the drawn masks, and T1Gd and FLAIR for its checks. MNI152 is an average of many brains: its T1 has
+less noise and no bias, so the tissue outside the tumor is easier to tell than a patient's.
 """
 
 from __future__ import annotations
@@ -14,12 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from scipy import ndimage
 
 from engine import (
     CORE_THRESHOLD_RANGE,
     EDEMA_THRESHOLD_RANGE,
-    GRIDS,
     PRIORS,
     Anatomy,
     Atlas,
@@ -31,13 +31,18 @@ from engine import (
     simulate,
 )
 from engine.atlas import place
-from learn.metrics import DICE_THRESHOLDS, dice
+from learn.metrics import DICE_THRESHOLDS, SUPPORT, dice, mean_absolute_error
 from morph.patient import Patient
 from morph.pipeline import Personalization
+from morph.resample import spread_density
 from morph.segmentation import Masks
+from morph.tissue import Tissue, normalized
+from morph.twin_images import DEVIATION, draw_outline, paint_images
 from morph.volume import Frame, Volume
 
 BRAIN = "mni152"
+TWIN_GRID = Grid((144, 144, 144), 1.6)
+"""Where a twin grows: another grid than the pipeline's, so that both do not share their errors."""
 SMALLEST_CORE = 1.0
 """Volume [ml] of core from which on a tumor counts as visible: a flat one may never reach its threshold (ours)."""
 TUMOR_STREAM, THRESHOLD_STREAM = 0, 1
@@ -54,6 +59,7 @@ class Twin:
         origin_mm: the origin in the patient's world [mm], (3,).
         density: c [1] on the patient's T1 grid, 0 outside the brain.
         thresholds: at which core and edema were cut.
+        tissue: the brain's true maps on the T1's grid.
     """
 
     patient: Patient
@@ -61,32 +67,41 @@ class Twin:
     origin_mm: NDArray[np.float64]
     density: Volume
     thresholds: tuple[float, float]
+    tissue: Tissue
 
 
-def make_twin(seed: int, anatomy: Anatomy | None = None, grid: Grid = GRIDS["full"]) -> Twin:
+def make_twin(seed: int, anatomy: Anatomy | None = None, grid: Grid = TWIN_GRID, deviation: float = DEVIATION) -> Twin:
     """Draw a tumor of the whole-brain prior and of its sizes, and show what a scanner would see of it.
 
     Args:
         seed: equal seeds make equal twins.
         anatomy: the brain that it grows in; MNI152 by default.
         grid: of its simulation.
+        deviation: of the drawn outlines from the true ones [mm], see `draw_outline`.
     """
     anatomy = anatomy or load_anatomy(BRAIN)
     atlas = place(anatomy, grid)
     t1 = Volume(anatomy.t1, anatomy.affine)
+    white, gray, csf = (t1.with_array(m) for m in (anatomy.white_matter, anatomy.gray_matter, anatomy.csf))
+    tissue = normalized((white, gray, csf), t1.array > 0, "truth")
     proposal = 0
     while True:
         parameters, field, proposal = _draw_tumor(seed, proposal, atlas)
-        density = t1.with_array(_resample(field, atlas.grid, t1) * (t1.array > 0))
+        density = spread_density(field, atlas.tissue, atlas.grid, t1)
+        density = density.with_array(np.where(tissue.matter, density.array, 0))
         rng = random_stream(seed, THRESHOLD_STREAM, proposal)
         thresholds = float(rng.uniform(*CORE_THRESHOLD_RANGE)), float(rng.uniform(*EDEMA_THRESHOLD_RANGE))
         core, edema = observe(density.array, *thresholds)
         if core.sum() * t1.voxel_volume >= SMALLEST_CORE:
             break
+    images = paint_images(t1, tissue, core, edema)
+    drawn = [draw_outline(mask, t1.spacing, rng, deviation) & (t1.array > 0) for mask in (core, edema)]
+    masks = Masks(drawn[0], drawn[1])
     header = nib.Nifti1Header()
     header["sform_code"] = 4  # MNI152 coordinates, NIfTI-1 standard
-    patient = Patient(f"twin {seed}", t1, Frame(t1.affine, t1.array.shape, header), Masks(core, edema))
-    return Twin(patient, parameters, atlas.grid.to_world(parameters.origin), density, thresholds)
+    frame = Frame(t1.affine, t1.array.shape, header)
+    patient = Patient(f"twin {seed}", images["t1"], frame, masks, images["t1ce"], images["flair"])
+    return Twin(patient, parameters, atlas.grid.to_world(parameters.origin), density, thresholds, tissue)
 
 
 def _draw_tumor(seed: int, proposal: int, atlas: Atlas) -> tuple[FisherKolmogorovParameters, NDArray[np.float32], int]:
@@ -100,20 +115,14 @@ def _draw_tumor(seed: int, proposal: int, atlas: Atlas) -> tuple[FisherKolmogoro
             return parameters, result.density[0], proposal
 
 
-def _resample(field: NDArray[np.float32], grid: Grid, like: Volume) -> NDArray[np.float32]:
-    """A field of a grid at the voxel centers of `like`, linear, float32 (x, y, z)."""
-    to_grid = np.linalg.inv(grid.affine) @ like.affine
-    return ndimage.affine_transform(
-        field, to_grid[:3, :3], to_grid[:3, 3], output_shape=like.array.shape, order=1, mode="constant"
-    )
-
-
 def compare(twin: Twin, answer: Personalization) -> dict[str, float | None]:
     """How far an answer is from the truth, in the patient's space; None where the answer has no such number."""
     scores: dict[str, float | None] = {}
     for threshold in DICE_THRESHOLDS:
         value = dice(twin.density.array, answer.density.array, threshold)
         scores[f"dice_{threshold:g}"] = None if np.isnan(value) else value
+    reached = np.maximum(twin.density.array, answer.density.array) > SUPPORT
+    scores["mae_symmetric"] = mean_absolute_error(twin.density.array, answer.density.array, reached)
     found = answer.parameters
     if found is None or answer.origin_mm is None:
         return scores | {"origin_error_mm": None, "mu1_relative_error": None, "mu2_relative_error": None}

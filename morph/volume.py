@@ -84,18 +84,14 @@ class Frame:
     header: nib.Nifti1Header | None = None
 
 
-def read_volume(path: str | Path, like: Volume | None = None) -> Volume:
-    """Read one 3-D image with RAS axes.
-
-    Args:
-        path: a NIfTI file.
-        like: the volume (the patient's T1) whose grid this one must share; None to take any.
+def read_volume(path: str | Path) -> Volume:
+    """Read one 3-D NIfTI image with RAS axes.
 
     Raises:
-        InputError: the file is missing or unreadable, is not 3-D, holds NaN, infinity or no numbers, does not say
-            where its voxels lie in mm, or lies on another grid than `like`.
+        InputError: the file is missing or unreadable, is not 3-D, holds NaN, infinity or no numbers, or does not say
+            where its voxels lie in mm.
     """
-    return _read(Path(path), like)[0]
+    return _read(Path(path))[0]
 
 
 def read_with_frame(path: str | Path) -> tuple[Volume, Frame]:
@@ -104,7 +100,7 @@ def read_with_frame(path: str | Path) -> tuple[Volume, Frame]:
     Raises:
         InputError: see `read_volume`.
     """
-    volume, image = _read(Path(path), None)
+    volume, image = _read(Path(path))
     return volume, Frame(np.asarray(image.affine, dtype=np.float64), image.shape, image.header)
 
 
@@ -135,7 +131,7 @@ def inv_orientation(frame: Frame) -> NDArray[np.float64]:
     return back
 
 
-def _read(path: Path, like: Volume | None) -> tuple[Volume, nib.Nifti1Pair]:
+def _read(path: Path) -> tuple[Volume, nib.Nifti1Pair]:
     image, array = _load(path)
     if array.ndim != 3:
         raise InputError(f"{path} is {array.ndim}-D with shape {array.shape}: give one 3-D volume")
@@ -148,8 +144,6 @@ def _read(path: Path, like: Volume | None) -> tuple[Volume, nib.Nifti1Pair]:
     orientation = io_orientation(affine)
     canonical = np.ascontiguousarray(apply_orientation(array, orientation))
     volume = Volume(canonical, affine @ inv_ornt_aff(orientation, array.shape))
-    if like is not None:
-        check_same_grid(volume, like, str(path))
     return volume, image
 
 
@@ -193,21 +187,10 @@ def _check_affine(path: Path, affine: NDArray[np.float64]) -> None:
         raise InputError(f"{path} has sheared voxels (its axes are not at right angles): resample it first")
 
 
-def check_same_grid(volume: Volume, like: Volume, name: str) -> None:
-    """Refuse a volume that does not share the voxels of the T1.
-
-    Raises:
-        InputError: another shape, or corners that lie more than `AFFINE_TOLERANCE` apart.
-    """
+def share_grid(volume: Volume, like: Volume) -> bool:
+    """Whether two volumes have the same voxels, up to `AFFINE_TOLERANCE` at their corners."""
     if volume.array.shape != like.array.shape:
-        raise InputError(
-            f"{name} has shape {volume.array.shape}, the T1 has {like.array.shape} (RAS axes): "
-            "resample it to the T1's grid with nearest neighbor"
-        )
+        return False
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in volume.array.shape], indexing="ij")).reshape(3, -1).T
     apart = np.linalg.norm(volume.to_world(corners) - like.to_world(corners), axis=1).max()
-    if apart > AFFINE_TOLERANCE:
-        raise InputError(
-            f"{name} lies up to {apart:.1f} mm away from the T1 although the shapes agree: their affines differ, "
-            "resample it to the T1's grid"
-        )
+    return bool(apart <= AFFINE_TOLERANCE)

@@ -19,7 +19,7 @@ from morph.outputs import prepare_folder, write_outputs
 from morph.pipeline import run_pipeline
 from morph.refine import RefinementSettings
 from morph.twin import compare, make_twin
-from tests.morph.test_run import SamePlace
+from tests.morph.same_place import SamePlace
 
 
 class Identity(SamePlace):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
+
+if TYPE_CHECKING:
+    from morph.inference import Brain
 
 SHAPE = (22, 26, 20)
 AFFINE = np.array([[4.0, 0, 0, -40], [0, 4.0, 0, -55], [0, 0, 4.0, -38], [0, 0, 0, 1]])
@@ -49,3 +53,25 @@ def case(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def brain() -> Brain:
+    """The tiny atlas."""
+    from tests.morph.same_place import tiny_brain
+
+    return tiny_brain()
+
+
+@pytest.fixture
+def tiny_command(monkeypatch: pytest.MonkeyPatch, brain: Brain) -> Callable[..., int]:
+    """The command in this process, on the tiny atlas, without ANTs and without a network."""
+    from engine.command import compose
+    from morph import run
+    from tests.morph.same_place import SamePlace, tiny_anatomy
+
+    quick = ["weights=none", "refinement.evaluations=24", "refinement.fine_evaluations=0"]
+    monkeypatch.setattr(run, "KeptRegistration", lambda registration, folder: SamePlace())
+    monkeypatch.setattr(run, "prepare_brain", lambda anatomy, weights: brain)
+    monkeypatch.setattr(run, "load_anatomy", tiny_anatomy)
+    return lambda *overrides: run.main(compose("run", [*overrides, *quick]))

@@ -16,9 +16,11 @@ from safetensors.torch import save_file
 from engine.command import run_command
 from morph import run
 from tests.morph.conftest import AFFINE, make_arrays, save
-from tests.morph.test_run import tiny_anatomy
+from tests.morph.same_place import tiny_anatomy
 
 ORIGINAL = make_arrays()
+FAR = np.zeros((4, 4))
+FAR[0, 3] = 200.0
 
 
 def spoil_t1(folder: Path) -> None:
@@ -39,7 +41,7 @@ def other_weights(folder: Path) -> None:
 
 CASES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     "missing file": (lambda folder: None, ["flair=absent.nii.gz"], "absent.nii.gz does not exist"),
-    "wrong shape": (spoil_labels(lambda seg: seg[:-1]), [], "has shape"),
+    "another world": (lambda folder: save(folder / "seg.nii.gz", ORIGINAL["seg"], AFFINE + FAR), [], "beside the T1"),
     "unknown label": (spoil_labels(lambda seg: np.where(seg == 2, np.float32(9), seg)), [], "unknown label 9"),
     "empty core": (spoil_labels(lambda seg: np.where(seg > 0, np.float32(2), seg)), [], "core mask is empty"),
     "NaN": (spoil_t1, [], "NaN"),

@@ -176,3 +176,30 @@ def test_images_without_a_brain_are_refused(case: Case) -> None:
     outside[0, 0, 0] = 4
     with pytest.raises(InputError, match="outside the brain"):
         load_patient(find_case(case(seg=outside)))
+
+
+def test_images_on_other_grids_are_brought_to_the_t1(case: Case) -> None:
+    folder, arrays = case(), make_arrays()
+    whole = load_patient(find_case(folder))
+    wide = AFFINE.copy()
+    wide[:3, 3] -= 2 * 4.0
+    for role in ("seg", "flair"):
+        save(folder / f"{role}.nii.gz", np.pad(arrays[role], 2), wide, axes="LAS")
+    padded = load_patient(find_case(folder))
+    np.testing.assert_array_equal(padded.masks.core, whole.masks.core)
+    assert padded.flair is not None and whole.flair is not None
+    np.testing.assert_allclose(padded.flair.array, whole.flair.array, atol=1e-3)
+
+
+def test_own_tissue_maps_come_together_and_are_fractions(case: Case, tmp_path: Path) -> None:
+    folder, brain = case(), (make_arrays()["t1"] > 0).astype(np.float32)
+    white, gray, csf = (save(tmp_path / f"{n}.nii.gz", s * brain) for n, s in (("w", 0.5), ("g", 0.3), ("c", 0.1)))
+    files = find_case(folder) | {"white_matter": white, "gray_matter": gray, "csf": csf}
+    tissue = load_patient(files).tissue
+    assert tissue is not None and tissue.source == "given"
+    total = sum(m.array for m in tissue.maps)
+    np.testing.assert_allclose(total, brain, atol=1e-6)
+    with pytest.raises(InputError, match="alone are not enough"):
+        load_patient(find_case(folder) | {"white_matter": white})
+    with pytest.raises(InputError, match="fractions from 0 to 1"):
+        load_patient(files | {"csf": save(tmp_path / "c.nii.gz", 90 * brain)})

@@ -10,9 +10,9 @@ import pytest
 from morph.fallback import distance_density
 from morph.patient import Patient
 from morph.picture import draw_overview
-from morph.pipeline import Personalization
 from morph.segmentation import Masks
 from morph.volume import Frame, Volume
+from tests.morph.same_place import answer_with
 
 SHAPE = (40, 44, 36)
 ALL = slice(None)
@@ -34,6 +34,6 @@ def test_a_core_of_any_size_and_place_is_drawn(tmp_path: Path, place: str, empty
     volume = Volume(t1, np.diag([4.0, 4.0, 4.0, 1.0]))
     patient = Patient("someone", volume, Frame(volume.affine, SHAPE), Masks(core, core))
     density = volume.with_array(t1 * 0 if empty else distance_density(patient.masks, volume))
-    answer = Personalization(density, "fallback", (), None, None, None, None, 1.0, {})
+    answer = answer_with(density)
     draw_overview(tmp_path / "overview.png", patient, answer)
     assert (tmp_path / "overview.png").read_bytes().startswith(b"\x89PNG")

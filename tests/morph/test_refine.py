@@ -7,7 +7,7 @@ import pytest
 
 from engine import CORE_THRESHOLD_RANGE, Atlas, InputError, observe, simulate
 from morph.checks import at_least, at_most, check_size, check_thresholds, worst
-from morph.evidence import Estimate, Evidence, Fit, best_threshold
+from morph.evidence import THRESHOLD_PULL, Estimate, Evidence, Fit, best_threshold, threshold_cost
 from morph.fallback import distance_density
 from morph.refine import RefinementSettings, best_start, refine
 from morph.segmentation import Masks
@@ -32,7 +32,8 @@ def evidence(atlas: Atlas, truth: np.ndarray) -> Evidence:
 
 def test_the_true_tumor_explains_its_masks(evidence: Evidence) -> None:
     fit = evidence.compare([TRUTH])[0]
-    assert fit.loss == pytest.approx(0, abs=1e-9)
+    assert fit.core_dice == fit.edema_dice == 1
+    assert fit.loss < 2 * THRESHOLD_PULL
 
 
 def test_the_best_threshold_is_the_best() -> None:
@@ -40,8 +41,9 @@ def test_the_best_threshold_is_the_best() -> None:
     values = rng.random(400, dtype=np.float32)
     mask = values + 0.2 * rng.standard_normal(400) > 0.66
     threshold, score = best_threshold(values, mask, CORE_THRESHOLD_RANGE)
-    tried = [dice(values >= t, mask) for t in np.linspace(*CORE_THRESHOLD_RANGE, 36)]
-    assert score == pytest.approx(max(tried), abs=0.01)
+    tried = np.linspace(*CORE_THRESHOLD_RANGE, 36)
+    worth = [0.5 * dice(values >= t, mask) - threshold_cost(t, CORE_THRESHOLD_RANGE) for t in tried]
+    assert 0.5 * score - threshold_cost(threshold, CORE_THRESHOLD_RANGE) == pytest.approx(max(worth), abs=1e-9)
     assert dice(values >= threshold, mask) == pytest.approx(score, abs=1e-9)
 
 
@@ -64,9 +66,26 @@ def test_a_usable_estimate_is_kept_as_the_start(evidence: Evidence) -> None:
     assert best_start(evidence, TRUTH).estimate == TRUTH
 
 
-def test_no_evaluations_keep_the_estimate(evidence: Evidence) -> None:
-    fit = refine(evidence, evidence, TRUTH, RefinementSettings(evaluations=0))
-    assert fit.estimate == TRUTH
+def test_without_a_search_the_estimate_is_kept(evidence: Evidence) -> None:
+    assert refine(evidence, evidence, TRUTH, None).estimate == TRUTH
+
+
+def test_fine_simulations_keep_to_their_budget(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    compare = Evidence.compare
+
+    def counting(self: Evidence, estimates: list[Estimate]) -> list[Fit]:
+        calls.append(len(estimates))
+        return compare(self, estimates)
+
+    monkeypatch.setattr(Evidence, "compare", counting)
+    one = compare(evidence, [TRUTH])[0].updates / 1e9
+    for budget, simulations in ((0.5 * one, 1), (30 * one, 25)):
+        calls.clear()
+        refine(evidence, evidence, TRUTH, RefinementSettings(1, 60, budget, pull=100.0))
+        coarse = 3 + 1 + 1 + 12
+        assert abs(sum(calls) - coarse - simulations) <= 12
+    assert one > 0
 
 
 def test_equal_seeds_find_equal_tumors(evidence: Evidence) -> None:
@@ -81,7 +100,9 @@ def test_origins_are_moved_into_tissue(evidence: Evidence, atlas: Atlas) -> None
     assert atlas.tissue[voxel]
 
 
-@pytest.mark.parametrize("wrong", [{"evaluations": -1}, {"population": 2}, {"pull": -0.1}, {"pull": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong", [{"evaluations": 0}, {"fine_updates": -1.0}, {"population": 2}, {"pull": -0.1}, {"pull": float("nan")}]
+)
 def test_impossible_searches_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match="refinement with"):
         RefinementSettings(**wrong)  # type: ignore[arg-type]

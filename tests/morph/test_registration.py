@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from engine import Grid
 from morph.ants import AntsRegistration, AntsWarp
-from morph.registration import grow_mask, measure_agreement
+from morph.quality import measure_quality
+from morph.registration import grow_mask
 from morph.volume import Volume
 
 SCALE, SHIFT = 0.9, np.array([6.0, -4.0, 3.0])
 SIZE, SPACING = 40, 4.0
+GRID = Grid((40, 40, 40), 4.0, (-80.0, -80.0, -80.0))
 
 
 def lumpy_brain(affine: np.ndarray, lengths: float = 1.0, shift: np.ndarray | float = 0.0) -> Volume:
@@ -82,9 +85,30 @@ def test_images_travel_with_the_points(warp: AntsWarp, atlas: Volume, patient: V
 
 
 def test_the_agreement_is_measured(warp: AntsWarp, atlas: Volume, patient: Volume) -> None:
-    agreement = measure_agreement(warp, patient, atlas, np.zeros((SIZE,) * 3, bool))
-    assert agreement.brain_dice > 0.93
-    assert agreement.correlation > 0.7
+    ignore = np.linalg.norm(np.indices((SIZE,) * 3).T - np.array([25.0, 23, 21]), axis=-1).T < 3
+    quality = measure_quality(warp, patient, atlas, ignore, GRID)
+    assert quality.brain_dice > 0.93
+    assert quality.correlation > 0.7
+    assert quality.folded == 0
+    assert quality.displacement < 3
+
+
+class Folded(AntsWarp):
+    """A warp that maps both halves of the brain onto one."""
+
+    def to_patient(self, volume: Volume, like: Volume, interpolation: str) -> Volume:
+        places = like.to_world(np.moveaxis(np.indices(like.array.shape), 0, -1))
+        places[..., 0] = np.abs(places[..., 0])
+        voxels = np.moveaxis(volume.to_voxel(places), -1, 0)
+        return like.with_array(ndimage.map_coordinates(volume.array, voxels, order=1))
+
+
+def test_folding_and_displacement_are_measured(atlas: Volume, patient: Volume) -> None:
+    ignore = np.zeros((SIZE,) * 3, bool)
+    ignore[8:12, 18:22, 18:22] = True
+    quality = measure_quality(Folded((), ()), patient, atlas, ignore, GRID)
+    assert quality.folded > 0.3
+    assert quality.displacement > 10
 
 
 def test_oblique_images_agree_with_straight_ones(atlas: Volume) -> None:

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from engine import GRIDS, Anatomy, Grid, observe
+from morph.appearance import core_contrast, flair_contrast, t1_contrast
 from morph.pipeline import Personalization
 from morph.twin import Twin, compare, describe_twin, make_twin
+from morph.twin_images import draw_outline
+from tests.morph.same_place import answer_with
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,7 @@ def twin(anatomy: Anatomy) -> Twin:
 
 
 def perfect(twin: Twin) -> Personalization:
-    return Personalization(twin.density, "refined", (), twin.parameters, twin.origin_mm, None, None, 1.0, {"all": 1.0})
+    return answer_with(twin.density, method="refined", parameters=twin.parameters, origin_mm=twin.origin_mm)
 
 
 def test_equal_seeds_make_equal_twins(twin: Twin, anatomy: Anatomy) -> None:
@@ -37,11 +40,29 @@ def test_equal_seeds_make_equal_twins(twin: Twin, anatomy: Anatomy) -> None:
     np.testing.assert_array_equal(again.density.array, twin.density.array)
 
 
-def test_masks_are_what_a_scanner_sees(twin: Twin) -> None:
-    core, edema = observe(twin.density.array, *twin.thresholds)
-    np.testing.assert_array_equal(twin.patient.masks.core, core)
-    np.testing.assert_array_equal(twin.patient.masks.edema, edema | core)
+def test_masks_are_what_a_scanner_sees_up_to_their_outlines(twin: Twin, anatomy: Anatomy) -> None:
+    exact = make_twin(3, anatomy, GRID, deviation=0.0)
+    core, edema = observe(exact.density.array, *exact.thresholds)
+    np.testing.assert_array_equal(exact.patient.masks.core, core)
+    np.testing.assert_array_equal(exact.patient.masks.edema, edema | core)
     assert twin.density.array[~twin.patient.brain].max() == 0
+    assert (twin.patient.masks.edema & ~twin.patient.brain).sum() == 0
+
+
+def test_outlines_are_moved_by_what_is_asked() -> None:
+    distance = np.linalg.norm(np.indices((60, 60, 60)) - 29.5, axis=0)
+    ball, rng = distance < 18, np.random.default_rng(0)
+    drawn = draw_outline(ball, np.ones(3), rng, 1.5)
+    shell = np.abs(distance - 18) < 6
+    moved = np.abs(ball.astype(float) - drawn)[shell].sum() / (4 * np.pi * 18**2)
+    assert moved == pytest.approx(1.5 * np.sqrt(2 / np.pi), rel=0.25)
+    assert (drawn != ball)[~shell].sum() == 0
+
+
+def test_images_show_the_tumor(twin: Twin) -> None:
+    assert flair_contrast(twin.patient) > 1  # type: ignore[operator]
+    assert core_contrast(twin.patient) > 0.5  # type: ignore[operator]
+    assert t1_contrast(twin.patient) > 0.1
 
 
 def test_the_origin_lies_in_the_tumor(twin: Twin) -> None:
@@ -62,5 +83,4 @@ def test_twin_json_has_its_keys(twin: Twin) -> None:
 
 
 def test_a_fallback_has_no_parameter_errors(twin: Twin) -> None:
-    fallback = Personalization(twin.density, "fallback", (), None, None, None, None, 1.0, {})
-    assert compare(twin, fallback)["mu1_relative_error"] is None
+    assert compare(twin, answer_with(twin.density))["mu1_relative_error"] is None

@@ -1,0 +1,106 @@
+"""Named checks of what goes in: images, masks, and how the atlas came to lie on them (limits as in `morph.checks`)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morph.appearance import core_contrast, flair_contrast, largest_end, t1_contrast
+from morph.checks import Check, at_least, at_most
+from morph.foci import WHOLE, Foci
+from morph.patient import Patient
+from morph.quality import Quality
+from morph.tissue import Tissue
+
+BRAIN_VOLUME = (900.0, 2000.0)
+"""Volumes [ml] that stripped adult brains have with their CSF, widely taken (ours; SRI24 has 1452, MNI152 1887)."""
+
+
+def check_patient(patient: Patient) -> list[Check]:
+    """Are the images those of a whole brain, and do the masks lie where the images show a tumor?"""
+    thickness = float(patient.t1.spacing.max())
+    return [
+        *check_inputs(patient.masks.core, patient.masks.edema, patient.brain),
+        check_volume(float(np.count_nonzero(patient.brain)) * patient.t1.voxel_volume),
+        at_most("voxel_size", thickness, 2.5, 8.0, "longest voxel edge of the T1 in mm"),
+        at_most("brain_complete", largest_end(patient), 0.30, 0.70, "largest end section of the brain, as a share,"),
+        *check_appearance(patient),
+    ]
+
+
+def check_inputs(core: NDArray[np.bool_], edema: NDArray[np.bool_], brain: NDArray[np.bool_]) -> list[Check]:
+    """Do the patient's masks lie in the patient's brain, and do they show two things? All bool (x, y, z)."""
+    total = max(int(edema.sum()), 1)
+    inside, beyond = int((edema & brain).sum()) / total, int((edema & ~core).sum()) / total
+    return [
+        at_least("masks_in_brain", inside, 0.95, 0.5, "share of the masks inside the brain of the T1"),
+        at_least("edema_beyond_core", beyond, 0.01, -np.inf, "share of the edema mask that is not core"),
+    ]
+
+
+def check_volume(volume: float) -> Check:
+    """Is the T1's positive part [ml] a brain? A head that was not skull-stripped is larger."""
+    low, high = BRAIN_VOLUME
+    if volume < low:
+        return at_least("brain_volume", volume, low, -np.inf, "volume of the T1's brain in ml")
+    subject = "volume of the T1's brain in ml (skull-stripped? HD-BET does it)"
+    return at_most("brain_volume", volume, high, 1.25 * high, subject)
+
+
+def check_appearance(patient: Patient) -> list[Check]:
+    """Do FLAIR and T1Gd, or without them T1, show a tumor inside the masks?"""
+    unit = "in standard deviations of the brain,"
+    checks = []
+    flair, core = flair_contrast(patient), core_contrast(patient)
+    if flair is not None:
+        subject = f"FLAIR in the edema less its mirror image, {unit}"
+        checks.append(at_least("flair_shows_edema", flair, 0.5, 0.0, subject))
+    if core is not None:
+        subject = f"bright parts of T1Gd in the core less its mirror image, {unit}"
+        checks.append(at_least("t1gd_shows_core", core, 0.3, 0.0, subject))
+    if flair is None and core is None:
+        subject = f"darkness of T1 in the tumor less its mirror image (no FLAIR, no T1Gd given), {unit}"
+        checks.append(at_least("t1_shows_tumor", t1_contrast(patient), 0.1, -np.inf, subject))
+    return checks
+
+
+def check_foci(foci: Foci) -> Check:
+    """Is the tumor one? Otherwise only its largest focus is fitted."""
+    subject = "share of the core in its largest focus, the only one that the model explains,"
+    return at_least("tumor_foci", foci.share, WHOLE, -np.inf, subject)
+
+
+def check_orientation(margin: float) -> Check:
+    """Does the patient's T1 lie the way its affine says? (see `morph.orientation`)."""
+    return at_least("orientation", margin, 0.08, 0.0, "lead of the T1's orientation over any other, in correlation,")
+
+
+def check_registration(quality: Quality) -> list[Check]:
+    """Do atlas and patient lie on each other, by a warp that a brain can have?"""
+    near = "displacement in mm near the tumor beyond the affine part"
+    return [
+        at_least("registration_brain_dice", quality.brain_dice, 0.93, 0.80, "Dice of the registered brain masks"),
+        at_least("registration_correlation", quality.correlation, 0.35, 0.15, "correlation of the registered T1"),
+        at_most("registration_folding", quality.folded, 0.001, 0.02, "share of the brain that the warp folds"),
+        at_most("registration_displacement", quality.displacement, 15.0, 40.0, near),
+    ]
+
+
+def check_scale(scale: float) -> Check:
+    """Are the two brains of about one size? Otherwise the voxel size in the header is likely wrong."""
+    ratio = max(scale, 1.0 / scale) if scale > 0 else float("inf")
+    return at_most("registration_scale", ratio, 1.25, 1.5, "ratio of the sizes of patient and atlas")
+
+
+def check_white_matter(warped: Tissue, seen: Tissue, hidden: NDArray[np.bool_]) -> Check:
+    """Does the atlas' white matter lie where the T1 shows it, outside the tumor (`hidden`, bool (x, y, z))?"""
+    ours, theirs = ((t.white_matter.array > 0.5) & ~hidden for t in (seen, warped))
+    dice = 2 * int((ours & theirs).sum()) / max(int(ours.sum() + theirs.sum()), 1)
+    return at_least("registration_white_matter", dice, 0.6, 0.3, "Dice of the atlas' white matter and the T1's")
+
+
+def check_masks(visible: NDArray[np.bool_], matter: NDArray[np.bool_]) -> Check:
+    """Does the visible tumor fall on tissue of the warped atlas, where a tumor can grow? Both bool (x, y, z)."""
+    total = int(visible.sum())
+    share = int((visible & matter).sum()) / total if total else 0.0
+    return at_least("masks_in_tissue", share, 0.70, 0.30, "share of the visible tumor that lies on tissue of the atlas")

@@ -1,0 +1,106 @@
+"""From one grid to another by world coordinates: images onto the T1, volumes onto a simulation grid and back."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from engine import Grid
+from morph.volume import Volume
+
+EDGE = "grid-constant"
+"""Beyond a volume's outermost voxel centers it fades to 0."""
+COVERED = 0.05
+"""Share of a voxel's surroundings that must be tissue for a density to be read there (ours)."""
+
+
+def resample(volume: Volume, like: Volume, order: int) -> Volume:
+    """A volume at the voxel centers of another, 0 outside its own field of view.
+
+    Args:
+        volume: what is wanted.
+        like: where.
+        order: 1 linear, 0 nearest neighbor (for labels).
+    """
+    array = _at(volume.array, volume.affine, like.affine, like.array.shape, order)
+    return like.with_array(array)
+
+
+def average_onto(volume: Volume, grid: Grid) -> NDArray[np.float32]:
+    """The mean of a volume over every voxel of a grid, float32 (x, y, z); the volume may be oblique.
+
+    The mean is taken over equidistant samples, as many along an edge as keep them about a voxel of the volume apart.
+    """
+    samples = max(ceil(grid.spacing / float(volume.spacing.min()) - 1e-6), 1)
+    dense = Grid(tuple(n * samples for n in grid.shape), grid.spacing / samples, grid.corner)  # type: ignore[arg-type]
+    box = _touched(volume, grid, samples)
+    affine = dense.affine.copy()
+    affine[:3, 3] += dense.spacing * np.array([side.start for side in box])
+    shape = tuple(side.stop - side.start for side in box)
+    values = _at(volume.array, volume.affine, affine, shape, 1)
+    split = values.reshape([n for side in shape for n in (side // samples, samples)])
+    result = np.zeros(grid.shape, dtype=np.float32)
+    result[tuple(slice(side.start // samples, side.stop // samples) for side in box)] = split.mean(axis=(1, 3, 5))
+    return result
+
+
+def coarsen(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """The mean over blocks of `factor`³ voxels, (x / factor, y / factor, z / factor)."""
+    split = values.reshape([n for side in values.shape for n in (side // factor, factor)])
+    return np.asarray(split.mean(axis=(1, 3, 5)))
+
+
+def spread_density(density: NDArray[np.float32], inside: NDArray[np.bool_], grid: Grid, like: Volume) -> Volume:
+    """A density of a grid on a patient's image.
+
+    A density belongs to tissue: it is interpolated between tissue voxels alone, so that it does not fade towards the
+    zeros of the CSF beside it.
+
+    Args:
+        density: c [1], (x, y, z) on `grid`.
+        inside: its tissue, bool (x, y, z) on `grid`.
+        grid: where it was simulated.
+        like: where it is wanted.
+    """
+    tissue = inside.astype(np.float32)
+    held, present = (_at(v, grid.affine, like.affine, like.array.shape, 1) for v in (density * tissue, tissue))
+    known = present >= COVERED
+    return like.with_array(np.clip(np.divide(held, present, out=np.zeros_like(held), where=known), 0, 1))
+
+
+def same_cube(grid: Grid, factor: int) -> Grid:
+    """The grid with voxels `factor` times as long over the same cube."""
+    x, y, z = (n // factor for n in grid.shape)
+    return replace(grid, shape=(x, y, z), spacing=grid.spacing * factor)
+
+
+def _at(
+    values: NDArray[np.float32], affine: NDArray, wanted: NDArray, shape: tuple[int, ...], order: int
+) -> NDArray[np.float32]:
+    """Values of a grid with `affine` at the voxel centers of a grid with the affine `wanted`."""
+    step = np.linalg.inv(affine) @ wanted
+    matrix = step[:3, :3]
+    if np.allclose(matrix, np.diag(np.diag(matrix)), atol=1e-7):
+        matrix = np.diag(matrix)  # the same numbers in less time
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The behavior of affine_transform", UserWarning)  # said of any 1-D matrix
+        found = ndimage.affine_transform(values, matrix, step[:3, 3], output_shape=shape, order=order, mode=EDGE)
+    return np.asarray(found)
+
+
+def _touched(volume: Volume, grid: Grid, samples: int) -> tuple[slice, ...]:
+    """The box of dense samples, in whole voxels of the grid, outside which the volume is 0."""
+    present = np.argwhere(volume.array != 0)
+    if not len(present):
+        return tuple(slice(0, samples) for _ in range(3))
+    ends = np.stack([present.min(axis=0) - 1, present.max(axis=0) + 1])
+    corners = np.array(np.meshgrid(*ends.T, indexing="ij")).reshape(3, -1).T
+    voxels = grid.to_voxel(grid.from_world(volume.to_world(corners))) + 0.5
+    low = np.clip(np.floor(voxels.min(axis=0)), 0, np.array(grid.shape) - 1).astype(int)
+    high = np.clip(np.ceil(voxels.max(axis=0)), low + 1, grid.shape).astype(int)
+    return tuple(slice(int(a) * samples, int(b) * samples) for a, b in zip(low, high, strict=True))

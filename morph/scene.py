@@ -1,0 +1,143 @@
+"""Where a tumor is solved for: a brain on a coarse and a fine grid, with the patient's masks on both.
+
+`space=patient` is the patient's own anatomy, on a cube around the patient's brain: what is found there needs no
+warp to be shown. `space=atlas` is the published way: the masks go to the atlas and the density comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from engine import Atlas, Grid, InputError
+from engine.atlas import BRAIN_CENTER
+from morph.evidence import Estimate, Evidence
+from morph.inference import Brain, majority
+from morph.patient import Patient
+from morph.registration import Warp
+from morph.resample import average_onto, coarsen, same_cube, spread_density
+from morph.tissue import Tissue
+from morph.volume import Volume
+
+SPACES = ("patient", "atlas")
+EDGE = 1.0
+"""How far [voxels of the fine grid] a density is continued beyond the atlas' tissue before it is warped."""
+Masks = tuple[NDArray[np.bool_], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A brain and the evidence in it.
+
+    Attributes:
+        space: `patient` or `atlas`.
+        coarse: masks and anatomy on the search's grid; `fine` on that of the final simulation.
+        scale: mm of the patient per mm of this space.
+        deliver: density on the fine grid, (x, y, z) -> on the patient's T1.
+        to_world: place in this space's world [mm], (n, 3) -> the patient's; `to_space` is its inverse.
+        from_atlas: an estimate in the atlas -> the same in this space; `into_atlas` is its inverse.
+    """
+
+    space: str
+    coarse: Evidence
+    fine: Evidence
+    scale: float
+    deliver: Callable[[NDArray[np.float32]], Volume]
+    to_world: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    from_atlas: Callable[[Estimate], Estimate]
+    into_atlas: Callable[[Estimate], Estimate]
+
+    def place_of(self, estimate: Estimate) -> NDArray[np.float64]:
+        """The origin in the patient's world [mm], (3,)."""
+        return self.to_world(self.fine.atlas.grid.to_world(estimate.origin)[None])[0]
+
+
+def atlas_scene(patient: Patient, warp: Warp, brain: Brain, masks: Masks) -> Scene:
+    """The atlas with the patient's masks, bool (x, y, z) on its native grid."""
+    core, edema = (brain.t1.with_array(mask) for mask in masks)
+    coarse, fine = (
+        Evidence(majority(average_onto(core, atlas.grid)), majority(average_onto(edema, atlas.grid)), atlas)
+        for atlas in (brain.coarse, brain.fine)
+    )
+
+    def deliver(density: NDArray[np.float32]) -> Volume:
+        continued = Volume(_continued(density, brain.fine), brain.fine.grid.affine)
+        warped = warp.to_patient(continued, patient.t1, "linear").array
+        return patient.t1.with_array(np.where(patient.brain, np.clip(warped, 0, 1), 0))
+
+    return Scene(
+        "atlas", coarse, fine, warp.affine_scale, deliver, warp.points_to_patient, lambda found: found, lambda e: e
+    )
+
+
+def patient_scene(patient: Patient, warp: Warp, brain: Brain, tissue: Tissue) -> Scene:
+    """The patient's own anatomy, with the visible tumor as it was drawn.
+
+    Raises:
+        InputError: the brain is larger than the working grid's cube.
+    """
+    grid = working_grid(patient, brain.fine.grid)
+    maps = [average_onto(m, grid) for m in tissue.maps]
+    shares = [average_onto(patient.t1.with_array(m), grid) for m in (patient.masks.core, patient.masks.edema)]
+    fine = _evidence(maps, shares, grid)
+    factor = round(brain.coarse.grid.spacing / grid.spacing)
+    coarse = _evidence(
+        [coarsen(m, factor) for m in maps], [coarsen(share, factor) for share in shares], same_cube(grid, factor)
+    )
+    matter = tissue.matter
+
+    def deliver(density: NDArray[np.float32]) -> Volume:
+        spread = spread_density(density, fine.atlas.tissue, grid, patient.t1)
+        return spread.with_array(np.where(matter, spread.array, 0))
+
+    def from_atlas(found: Estimate) -> Estimate:
+        world = warp.points_to_patient(brain.fine.grid.to_world(found.origin)[None])[0]
+        return _moved(found, warp.affine_scale, grid.from_world(world))
+
+    def into_atlas(found: Estimate) -> Estimate:
+        world = warp.points_to_atlas(grid.to_world(found.origin)[None])[0]
+        return _moved(found, 1 / warp.affine_scale, brain.fine.grid.from_world(world))
+
+    return Scene("patient", coarse, fine, 1.0, deliver, lambda points: points, from_atlas, into_atlas)
+
+
+def working_grid(patient: Patient, grid: Grid) -> Grid:
+    """The grid moved onto the patient's brain as atlases are placed, so that fractions mean about the same."""
+    corners = np.argwhere(patient.brain)
+    ends = np.stack([corners.min(axis=0) - 0.5, corners.max(axis=0) + 0.5])
+    world = patient.t1.to_world(np.array(np.meshgrid(*ends.T, indexing="ij")).reshape(3, -1).T)
+    placed = grid.placed_at((world.min(axis=0) + world.max(axis=0)) / 2, BRAIN_CENTER)
+    inside = placed.from_world(patient.t1.to_world(corners[:: max(len(corners) // 10000, 1)]))
+    if inside.min() < 0 or inside.max() > 1:
+        raise InputError(
+            f"the T1's positive voxels do not fit into a cube of {placed.extent[0]:.0f} mm: is it skull-stripped, "
+            "and are its voxel sizes right?"
+        )
+    return placed
+
+
+def _evidence(maps: list[NDArray[np.float32]], shares: list[NDArray[np.float32]], grid: Grid) -> Evidence:
+    total = np.maximum(sum(maps), 1)
+    white, gray, csf = (np.clip(m / total, 0, 1) for m in maps)
+    core, edema = (majority(share) for share in shares)
+    return Evidence(core, edema, Atlas(white, gray, csf, grid, "patient"))
+
+
+def _moved(found: Estimate, scale: float, origin: NDArray[np.float64]) -> Estimate:
+    x, y, z = np.clip(origin, 0, 1)
+    return Estimate(found.mu1 * scale, found.mu2, (float(x), float(y), float(z)))
+
+
+def _continued(density: NDArray[np.float32], atlas: Atlas) -> NDArray[np.float32]:
+    """The density with its tissue's edge continued by one voxel.
+
+    A density belongs to tissue. Interpolated against the zeros of the CSF beside it, it would fade half a voxel too
+    early, and a patient's sulci do not lie where the atlas' do: on ten digital twins with the true parameters the
+    continued edge raises the median Dice in the patient from .864 to .883 at c = .1, from .784 to .824 at .8.
+    """
+    distance, nearest = ndimage.distance_transform_edt(~atlas.tissue, return_indices=True)
+    return np.where(distance <= EDGE, density[tuple(nearest)], 0.0).astype(np.float32)

@@ -1,0 +1,115 @@
+"""The images are held against the masks: mirrored and foreign masks, cut brains and thick slices are noticed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from morph.appearance import core_contrast, flair_contrast, largest_end
+from morph.foci import split_foci
+from morph.input_checks import check_appearance, check_foci, check_patient, check_volume
+from morph.patient import Patient
+from morph.segmentation import Masks
+from morph.volume import Frame, Volume
+
+SIZE = (44, 52, 40)
+
+
+@pytest.fixture(scope="module")
+def patient() -> Patient:
+    """A round brain of 3.5 mm voxels with a bright tumor on its left."""
+    x, y, z = (np.stack(np.meshgrid(*[np.arange(n) for n in SIZE], indexing="ij")).T - (np.array(SIZE) - 1) / 2).T
+    brain = (x / 19) ** 2 + (y / 23) ** 2 + (z / 18) ** 2 < 1
+    distance = np.sqrt((x + 9) ** 2 + y**2 + z**2)
+    core, edema = distance < 4, distance < 7
+    noise = np.random.default_rng(0).normal(0, 5, SIZE)
+    t1 = np.where(brain, 100 + noise - 20 * edema, 0).astype(np.float32)
+    flair = np.where(brain, 60 + noise + 60 * edema, 0).astype(np.float32)
+    t1ce = np.where(brain, 100 + noise + 80 * core, 0).astype(np.float32)
+    volume = Volume(t1, np.diag([3.5, 3.5, 3.5, 1.0]))
+    images = (volume.with_array(t1ce), volume.with_array(flair))
+    return Patient("round", volume, Frame(volume.affine, SIZE), Masks(core, edema), *images)
+
+
+def masked(patient: Patient, core: np.ndarray, edema: np.ndarray) -> Patient:
+    return replace(patient, masks=Masks(core, edema))
+
+
+def verdicts(patient: Patient) -> dict[str, str]:
+    return {check.name: check.verdict for check in check_patient(patient)}
+
+
+def test_right_masks_are_brighter_than_their_mirror_image(patient: Patient) -> None:
+    assert flair_contrast(patient) > 1  # type: ignore[operator]
+    assert core_contrast(patient) > 1  # type: ignore[operator]
+    assert {check.verdict for check in check_appearance(patient)} == {"pass"}
+
+
+def test_mirrored_masks_are_noticed(patient: Patient) -> None:
+    mirrored = masked(patient, patient.masks.core[::-1], patient.masks.edema[::-1])
+    assert {check.name: check.verdict for check in check_appearance(mirrored)} == {
+        "flair_shows_edema": "fail",
+        "t1gd_shows_core": "fail",
+    }
+
+
+def test_masks_elsewhere_are_noticed(patient: Patient) -> None:
+    core, edema = (np.roll(mask, (9, 11), (0, 1)) for mask in (patient.masks.core, patient.masks.edema))
+    assert "pass" not in {check.verdict for check in check_appearance(masked(patient, core, edema))}
+
+
+def test_without_other_images_the_t1_is_asked(patient: Patient) -> None:
+    alone = replace(patient, flair=None, t1ce=None)
+    assert [(check.name, check.verdict) for check in check_appearance(alone)] == [("t1_shows_tumor", "pass")]
+    mirrored = masked(alone, patient.masks.core[::-1], patient.masks.edema[::-1])
+    assert [check.verdict for check in check_appearance(mirrored)] == ["warn"]
+
+
+def test_a_tumor_across_the_middle_is_compared_with_the_healthy_brain(patient: Patient) -> None:
+    middle = np.zeros(SIZE, dtype=bool)
+    middle[12:32, 20:30, 15:25] = True
+    assert patient.flair is not None
+    bright = patient.flair.with_array(patient.flair.array + 50 * middle)
+    across = replace(masked(patient, middle, middle), flair=bright)
+    assert flair_contrast(across) > 1  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("axis", "side"), [(2, slice(32, None)), (2, slice(0, 8)), (0, slice(0, 9))])
+def test_a_brain_that_is_cut_off_is_noticed(patient: Patient, axis: int, side: slice) -> None:
+    assert verdicts(patient)["brain_complete"] == "pass"
+    cut = patient.t1.array.copy()
+    cut[tuple(side if a == axis else slice(None) for a in range(3))] = 0
+    assert largest_end(replace(patient, t1=patient.t1.with_array(cut))) > 0.4
+    assert verdicts(replace(patient, t1=patient.t1.with_array(cut)))["brain_complete"] == "warn"
+
+
+def test_thick_slices_are_noticed(patient: Patient) -> None:
+    thick = Volume(patient.t1.array, np.diag([1.0, 1.0, 5.0, 1.0]))
+    assert verdicts(replace(patient, t1=thick, flair=None, t1ce=None))["voxel_size"] == "warn"
+
+
+def test_a_head_is_no_brain() -> None:
+    assert [check_volume(v).verdict for v in (600, 1500, 2200, 3500)] == ["warn", "pass", "warn", "fail"]
+    assert "skull" in check_volume(3500).message
+
+
+def test_foci_are_told_apart_and_share_the_edema(patient: Patient) -> None:
+    whole = split_foci(patient.masks, patient.t1)
+    assert whole.others is None and check_foci(whole).verdict == "pass"
+    second = np.zeros(SIZE, dtype=bool)
+    second[30:34, 24:28, 18:22] = True
+    near = np.roll(second, 3, 1)
+    foci = split_foci(Masks(patient.masks.core | second, patient.masks.edema | second | near), patient.t1)
+    assert check_foci(foci).verdict == "warn"
+    np.testing.assert_array_equal(foci.largest.core, patient.masks.core)
+    np.testing.assert_array_equal(foci.largest.edema, patient.masks.edema)
+    assert foci.others is not None
+    np.testing.assert_array_equal(foci.others.edema, second | near)
+
+
+def test_specks_beside_a_tumor_are_part_of_it(patient: Patient) -> None:
+    core = patient.masks.core.copy()
+    core[34, 25, 20] = True
+    assert split_foci(Masks(core, patient.masks.edema), patient.t1).others is None

@@ -1,0 +1,103 @@
+"""The whole road on a tiny patient and a tiny atlas, in both spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine import InputError
+from morph.inference import Brain, prepare_brain
+from morph.patient import find_case, load_patient
+from morph.pipeline import Personalization, run_pipeline
+from morph.refine import RefinementSettings
+from tests.morph.conftest import SHAPE, make_arrays
+from tests.morph.same_place import KnowingNetwork, SamePlace
+
+Case = Callable[..., Path]
+SEARCH = RefinementSettings(evaluations=36, fine_evaluations=0)
+
+
+@pytest.fixture(params=["patient", "atlas"])
+def answer(request: pytest.FixtureRequest, case: Case, brain: Brain) -> Personalization:
+    return run_pipeline(load_patient(find_case(case("LPS"))), brain, SamePlace(), SEARCH, request.param)
+
+
+def test_an_answer_lies_in_the_patients_brain(answer: Personalization) -> None:
+    t1 = make_arrays()["t1"]
+    density = answer.density.array
+    assert answer.method == "refined"
+    assert density.shape == SHAPE
+    assert density.min() >= 0 and density.max() <= 1
+    assert density[t1 == 0].max() == 0
+    labels = make_arrays()["seg"]
+    assert density[labels == 4].mean() > 0.5 > density[(labels == 0) & (t1 > 0)].mean()
+
+
+def test_lengths_are_scaled_to_the_patient(answer: Personalization) -> None:
+    assert answer.found is not None and answer.parameters is not None and answer.origin_mm is not None
+    assert answer.parameters.mu1 == pytest.approx(1.25 * answer.found.mu1)
+    assert answer.parameters.mu2 == pytest.approx(answer.found.mu2)
+    assert make_arrays()["seg"][tuple(np.round(answer.density.to_voxel(answer.origin_mm)).astype(int))] > 0
+
+
+def test_an_unknown_space_is_refused(case: Case, brain: Brain) -> None:
+    with pytest.raises(InputError, match="space=moon"):
+        run_pipeline(load_patient(find_case(case())), brain, SamePlace(), SEARCH, "moon")
+
+
+def test_a_second_focus_is_not_fitted_but_covered(case: Case, brain: Brain) -> None:
+    labels = make_arrays()["seg"]
+    labels[5:8, 17:20, 8:11] = 4
+    patient = load_patient(find_case(case(seg=labels)))
+    answer = run_pipeline(patient, brain, SamePlace(), SEARCH)
+    assert {check.name: check.verdict for check in answer.checks}["tumor_foci"] == "warn"
+    assert answer.method == "refined"
+    assert answer.density.array[6, 18, 9] > 0.5
+
+
+def test_an_answer_that_explains_nothing_is_replaced(case: Case, brain: Brain) -> None:
+    labels = np.zeros(SHAPE, dtype=np.float32)
+    labels[4:19, 5:22, 5] = 4  # a thin sheet: no grown tumor looks like that
+    patient = load_patient(find_case(case(seg=labels)))
+    answer = run_pipeline(patient, brain, SamePlace(), SEARCH)
+    assert (answer.method, answer.verdict, answer.parameters) == ("fallback", "fail", None)
+    assert answer.density.array[patient.masks.core & patient.brain].min() > 0.6
+
+
+def test_weights_of_another_brain_are_refused(tmp_path: Path, brain: Brain) -> None:
+    with pytest.raises(InputError, match="there are no weights"):
+        prepare_brain(brain.anatomy, str(tmp_path / "absent"))
+
+
+def test_only_weights_of_this_brain_and_model_are_taken(monkeypatch: pytest.MonkeyPatch, brain: Brain) -> None:
+    grid, content_hash = brain.coarse.grid, brain.coarse.content_hash
+    for network, message in (
+        (KnowingNetwork(grid, "other"), "another brain"),
+        (KnowingNetwork(grid, content_hash, model="mass_effect"), "for the model mass_effect"),
+        (KnowingNetwork(grid, content_hash, scheme="gliomasolver"), "other physics"),
+    ):
+        monkeypatch.setattr("morph.inference.load_weights", lambda name, network=network: network)
+        with pytest.raises(InputError, match=message):
+            prepare_brain(brain.anatomy, "known")
+    monkeypatch.setattr("morph.inference.load_weights", lambda name: KnowingNetwork(grid, content_hash))
+    assert prepare_brain(brain.anatomy, "known").coarse.content_hash == content_hash
+
+
+@pytest.mark.parametrize("space", ["patient", "atlas"])
+def test_without_refinement_the_network_answers(case: Case, brain: Brain, space: str) -> None:
+    knowing = replace(brain, estimator=KnowingNetwork(brain.coarse.grid, brain.coarse.content_hash))  # type: ignore[arg-type]
+    patient = load_patient(find_case(case()))
+    answer = run_pipeline(patient, knowing, SamePlace(), None, space)
+    assert answer.estimate is not None and answer.fit is not None
+    assert (answer.estimate.mu1, answer.estimate.mu2) == (5.0, 3.0)
+    assert answer.fit.estimate.mu1 == pytest.approx(5.0 * (SamePlace.affine_scale if space == "patient" else 1.0))
+    assert "network_origin_distance" in {check.name for check in answer.checks}
+
+
+def test_without_network_and_search_there_is_no_answer(case: Case, brain: Brain) -> None:
+    with pytest.raises(InputError, match="refine=false keeps the network's answer"):
+        run_pipeline(load_patient(find_case(case())), brain, SamePlace(), None)
