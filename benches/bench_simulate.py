@@ -1,50 +1,61 @@
-"""Throughput of the forward engine: voxel updates a second, and accepted samples a second.
+"""Speed of the forward engine.
 
-    python benches/bench_simulate.py grid=half samples=32 json=result.json
+    python benches/bench_simulate.py grid=full json=result.json
 
-An update is one tissue voxel of the active region advanced one time step. `accepted samples/s` counts everything
-that a data set costs: proposals, rejected ones, the size filter, compression and writing. The ratio compares with
-the same scheme in float64 NumPy, cropped to the brain, in this very run: it holds on any machine.
+An update is a tissue voxel of the active region computed in one stage of one time step; halo, CSF and empty voxels do
+not count. Reported: updates a second of `simulate` over a batch, alone and beside what the kernel does when everything
+lies in the first cache and beside what the memory could feed; accepted samples a second of the generator with
+everything included (proposals, rejected ones, size filter, compression, writing); peak memory; and the time of one
+simulation against the same scheme in float64 NumPy. Times differ between machines; the ratios are taken in one run.
 """
 
 from __future__ import annotations
 
+import resource
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy_reference import solve
 from report import arguments, machine, publish
 
-from engine import GRIDS, PRIORS, Atlas, FisherKolmogorovParameters, load_atlas, simulate
+from engine import GRIDS, Atlas, FisherKolmogorovParameters, load_atlas, simulate
 from engine.backends import Backend, choose_backend
-from engine.backends.cpu import CpuBackend
-from engine.crew import this_process
-from engine.fill import fill
-from engine.recipe import Recipe, describe, this_machine
-from engine.shards import Workshop
-from engine.store import create_store
+from engine.backends.cpu import available_cores
+from engine.command import compose
+from engine.domain import LANES
+from engine.generate import main as generate
+from engine.kernels.fisher_kolmogorov import evolve
 
-TUMOR = FisherKolmogorovParameters(0.2, 0.08, 150, (0.3, 0.55, 0.5))
-"""A typical accepted tumor in SRI24's right hemisphere, about 40 ml at c >= 0.7."""
+TUMOR = FisherKolmogorovParameters(0.25, 0.05, 400.0, (0.3, 0.55, 0.5))
+BYTES_PER_UPDATE = 22.0
+"""Float32 through a cache that holds no field: c and three faces in and c out on every first stage, one more field
+in on every second."""
 
 
 def main() -> None:
     """Measure and report."""
-    settings = arguments({"grid": "half", "samples": 32, "batch": 16, "backend": "auto", "json": None}, __doc__)
-    atlas = load_atlas("sri24", GRIDS[settings.grid])
-    backend = choose_backend(settings.backend)
+    keys = {"grid": "full", "backend": "auto", "batch": 24, "samples": 96, "json": None}
+    settings = arguments(keys, __doc__)
+    atlas, backend = load_atlas("sri24", GRIDS[settings.grid]), choose_backend(settings.backend)
     simulate([TUMOR], atlas, backend=backend)
-    result = {
+    rate = updates_per_second(atlas, backend, settings.batch)
+    result: dict[str, Any] = {
         "machine": machine(),
         "grid": settings.grid,
         "backend": backend.name,
-        "updates_per_second": updates_per_second(atlas, backend, settings.batch),
-        "updates_per_second_one_core": updates_per_second(atlas, CpuBackend(1), settings.batch // 2),
-        "accepted_samples_per_second": accepted_per_second(atlas, backend, settings.samples),
+        "updates_per_second": rate,
+    }
+    if backend.name == "cpu":
+        result |= limits(rate)
+    result |= {
+        "accepted_samples_per_second": accepted_per_second(settings.grid, settings.backend, settings.samples),
         "speedup_over_numpy": speedup_over_numpy(atlas, backend, settings.batch),
+        "peak_memory_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     publish("Forward engine", result, settings.json)
 
@@ -56,15 +67,60 @@ def updates_per_second(atlas: Atlas, backend: Backend, batch: int) -> float:
     return float(result.updates.sum()) / (time.perf_counter() - started)
 
 
-def accepted_per_second(atlas: Atlas, backend: Backend, samples: int) -> float:
-    """Rows a second of a store, everything included."""
-    prior = PRIORS["whole_brain"]
+def limits(rate: float) -> dict[str, float]:
+    """What the kernel reaches in the first cache and what the memory could feed, on all cores, and our shares."""
+    cores = available_cores()
+    first_cache, memory = together(cores, kernel_rate), together(cores, copy_rate) / BYTES_PER_UPDATE
+    return {
+        "limit_first_cache": first_cache, "share_of_first_cache": rate / first_cache,
+        "limit_memory": memory, "share_of_memory": rate / memory,
+    }  # fmt: skip
+
+
+def together(cores: int, measure: Any) -> float:
+    """The sum of what every core measures at the same time."""
+    rates: list[float] = []
+    threads = [threading.Thread(target=lambda: rates.append(measure())) for _ in range(cores)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(rates)
+
+
+def kernel_rate(pairs: int = 20_000) -> float:
+    """Updates a second where every lane is tissue and all arrays together are a few kilobytes."""
+    n, blocks = 8, 36
+    size = (n + 2) ** 2 * 2 * LANES
+    faces, c = np.full((3, size), 0.5, dtype=np.float32), np.full(size, 0.3, dtype=np.float32)
+    starts = (2 * LANES * (n + 2) + LANES * np.arange(blocks)).astype(np.int64)
+    nothing = (np.zeros(0, dtype=np.int32), np.zeros(blocks + 1, dtype=np.int64))
+    weights, ahead = np.full((pairs, 2), 0.01, dtype=np.float32), np.zeros(pairs, dtype=np.float32)
+    numbers = (weights, np.ones(pairs, dtype=np.float32), ahead, np.float32(1), 2**62, np.float32(0.7))
+    fill = np.full(blocks, LANES, dtype=np.int32)
+    started = time.perf_counter()
+    updates, *_ = evolve(c, faces, starts, fill, *nothing, 2 * LANES * (n + 2), 2 * LANES, *numbers)
+    return updates / (time.perf_counter() - started)
+
+
+def copy_rate(megabytes: int = 256, repeats: int = 4) -> float:
+    """Bytes a second read and written by a copy that no cache holds."""
+    source = np.ones(megabytes * 2**18, dtype=np.float32)
+    target = np.empty_like(source)
+    np.copyto(target, source)
+    started = time.perf_counter()
+    for _ in range(repeats):
+        np.copyto(target, source)
+    return 2 * repeats * source.nbytes / (time.perf_counter() - started)
+
+
+def accepted_per_second(grid: str, backend: str, samples: int) -> float:
+    """Rows a second of a store, everything included; a first shard warms up."""
     with tempfile.TemporaryDirectory() as folder:
-        about = describe(atlas, prior, 0, "converged", 16, this_machine(backend))
-        store = create_store(Path(folder) / "bench.zarr", samples, about)
+        keys = [f"out={Path(folder) / 'bench.zarr'}", f"grid={grid}", f"backend={backend}"]
+        generate(compose("generate", ["samples=16", *keys]))
         started = time.perf_counter()
-        with this_process(backend) as crew:
-            fill(store, crew, Workshop(store, Recipe(atlas, prior, 0, "converged", backend)))
+        generate(compose("generate", [f"samples={16 + samples}", *keys]))
         return samples / (time.perf_counter() - started)
 
 

@@ -75,6 +75,15 @@ class Schedule:
         """How often every active voxel is computed."""
         return self.weights.size if self.splits else self.steps
 
+    def part(self, start: int, stop: int) -> Schedule:
+        """Steps `start` to `stop`, as a schedule of its own; for scheme `converged`."""
+        ends = np.flatnonzero(self.ahead > 0) + 1
+        low, high = ends[start - 1] if start else 0, ends[stop - 1]
+        decays, ahead = self.decays[low:high].copy(), self.ahead[low:high].copy()
+        decays[-1], ahead[-1] = decays[-1] / ahead[-1], 1
+        first = self.ahead[low - 1] if start else self.first
+        return Schedule(stop - start, self.weights[low:high], decays, ahead, first, True)
+
 
 def schedule(
     parameters: FisherKolmogorovParameters, spacing: float, scheme: str = "converged", accuracy: float = 1.0
@@ -123,8 +132,8 @@ def _split(spread: float, growth: float, accuracy: float) -> Schedule:
 def _equal_steps(spread: float, growth: float, accuracy: float) -> Iterator[tuple[float, int]]:
     """Lengths of the steps as fractions of T, and how many: short ones that grow, then equal ones that end at 1."""
     limit = SAFETY * interval(MOST_STAGES) / LARGEST
-    full = 1.0 / max(_ceil(accuracy * max(growth / REACTION, spread / limit)), 1)
-    length = SAFETY * interval(2) / LARGEST / spread / accuracy if spread > 0 else inf
+    full = 1.0 / max(_ceil(accuracy * growth / REACTION), _ceil(max(accuracy, 1) * spread / limit), 1)
+    length = SAFETY * interval(2) / LARGEST / spread / max(accuracy, 1) if spread > 0 else inf
     passed = 0.0
     while length < full and passed + length < 1:
         yield length, 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine import Atlas, FisherKolmogorovParameters, Grid, simulate
+from engine import Atlas, FisherKolmogorovParameters, Grid, InputError, simulate
 from engine.fisher_kolmogorov import SEED_CENTER, SEED_WIDTH, seed_density
-from engine.time_steps import factors_of, interval
+from engine.time_steps import LARGEST, factors_of, interval, schedule
 
 
 def white_bar(n: int, length: float, width: int = 1) -> Atlas:
@@ -77,6 +77,44 @@ def test_the_default_step_is_close_to_converged(diffusivity, proliferation):
     for threshold in (0.01, 0.1, 0.8):
         a, b = default >= threshold, fine >= threshold
         assert 2 * (a & b).sum() / max((a.sum() + b.sum()), 1) >= 0.98 or not b.any()
+
+
+@pytest.mark.parametrize("accuracy", [0.1, 0.5, 1, 3])
+@pytest.mark.parametrize(("spread", "growth"), [(0, 0), (0, 30), (700, 0), (200, 4), (3, 200), (0.01, 0.01)])
+def test_every_schedule_is_stable_and_covers_the_whole_duration(spread, growth, accuracy):
+    spacing, duration = 2.0, 100.0
+    tumor = FisherKolmogorovParameters(spread * spacing**2 / duration, growth / duration, duration, (0.5, 0.5, 0.5))
+    times = schedule(tumor, spacing, accuracy=accuracy)
+    ends = np.flatnonzero(times.ahead > 0)
+    assert len(ends) == times.steps
+    assert -np.log(times.decays.astype(float)).sum() - np.log(float(times.first)) == pytest.approx(growth, rel=1e-5)
+    for pairs in np.split(times.weights.astype(float), ends + 1)[:-1]:
+        z = -np.linspace(0, LARGEST, 200)[:, None]
+        assert np.prod(1 + pairs[:, 1] * z * (1 + pairs[:, 0] * z), axis=1).max() <= 1 + 1e-5
+    assert times.weights[:, 1].sum(dtype=float) == pytest.approx(spread, rel=1e-5)
+
+
+@pytest.mark.parametrize("accuracy", [0, 0.01, -1, float("nan"), float("inf")])
+def test_an_accuracy_that_is_none_is_refused(accuracy):
+    with pytest.raises(InputError, match="accuracy"):
+        schedule(FisherKolmogorovParameters(0.1, 0.1, 100, (0.5, 0.5, 0.5)), 2.0, accuracy=accuracy)
+
+
+@pytest.mark.parametrize("reach", [2.0, 4.0])
+def test_the_front_has_the_speed_of_a_pulled_front(reach):
+    diffusivity, rho = 0.5, 0.05
+    width = np.sqrt(diffusivity / rho)
+    n, spacing = int(220 * reach), width / reach
+    atlas = Atlas(*(np.full((n, 1, 1), v, dtype=np.float32) for v in (1, 0, 0)), Grid((n, 1, 1), float(spacing)))
+    times = np.array([60.0, 90.0]) / rho
+    tumors = [FisherKolmogorovParameters(diffusivity, rho, t, (0.5 / n, 0.5, 0.5)) for t in times]
+    fronts = []
+    for density in simulate(tumors, atlas).density[:, :, 0, 0]:
+        last = int(np.flatnonzero(density >= 0.5)[-1])
+        fronts.append(spacing * (last + (density[last] - 0.5) / (density[last] - density[last + 1])))
+    speed = (fronts[1] - fronts[0]) / (times[1] - times[0])
+    path = 2 * np.sqrt(diffusivity * rho) * times - 1.5 * width * np.log(times)
+    assert speed == pytest.approx((path[1] - path[0]) / (times[1] - times[0]), rel=0.02)
 
 
 @pytest.mark.parametrize("stages", [2, 4, 6, 8, 10])
