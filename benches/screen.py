@@ -3,8 +3,8 @@
     python benches/screen.py count=2000 json=result.json
 
 The same samples are drawn with and without the screen; every accepted proposal must be the same. For the accepted
-
-
+tumors, the volume on voxels twice as wide over the volume on the grid itself tells the bias that the margins must hold.
+"""
 
 from __future__ import annotations
 
