@@ -5,8 +5,9 @@
 Each twin is a tumor of the whole-brain prior grown in MNI152, with masks at random thresholds whose outlines are
 drawn with errors of 1 mm (`deviation=`); the pipeline sees that brain's images and the drawn masks. Three stages are
 measured: `network` is the published pipeline (estimate solved in the atlas, density warped back), `patient_space`
-solves the same estimate in the patient's tissue, `refined` searches there. Scores are taken in the patient's space. An answer is `wrong` if its Dice at 0.1
-is below 0.5, or if its volume at 0.1 is off by more than a factor of 3; a fallback counts as an answer and is counted.
+solves the same estimate in the patient's tissue, `refined` searches there. Scores are taken in the patient's space.
+An answer is `wrong` if its Dice at 0.1 is below 0.5, or if its volume at 0.1 is off by more than a factor of 3; a
+fallback counts as an answer and is counted.
 """
 
 from __future__ import annotations

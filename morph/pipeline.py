@@ -71,7 +71,7 @@ class Personalization:
         found: the tumor that was found, in the atlas; None where the search could not start.
         fit: the same in the space where it was found.
         space: where it was solved, `patient` or `atlas`.
-        scale: patient mm per atlas mm, det(A)^(1/3).
+        scale: patient mm per atlas mm, det(A)^(1/3); None where a check failed before the registration.
         seconds: time of each stage.
         tissue: the maps that it was solved on; None where the atlas' were.
     """
@@ -85,7 +85,7 @@ class Personalization:
     found: Estimate | None
     fit: Fit | None
     space: str
-    scale: float
+    scale: float | None
     seconds: dict[str, float]
     tissue: Tissue | None = None
 
@@ -149,87 +149,94 @@ class Road:
         self.others, self.patient = foci.others, replace(patient, masks=foci.largest)
         self.hidden = grow_mask(patient.masks.edema, patient.t1.spacing, TUMOR_MARGIN)
         self.checks = [*check_patient(patient), check_foci(foci)]
+        self.scale: float | None = None
         self.tissue: Tissue | None = None
         self.estimate: Estimate | None = None
 
     def travel(self, registration: Registration, refinement: RefinementSettings | None) -> Personalization:
-        """Every stage in turn."""
+        """Every stage in turn, as long as no check fails."""
+        if worst(self.checks) == "fail":
+            return self._fall_back()
         with self.watch.stage("registration", "register the atlas to the patient"):
-            self.warp = registration.register(self.patient.t1, self.brain.t1, self.hidden)
+            warp = registration.register(self.patient.t1, self.brain.t1, self.hidden)
+            self.scale = warp.affine_scale
         with self.watch.stage("quality", "look at the registration"):
-            self._look_at_registration()
+            self._look_at(warp)
+        if worst(self.checks) == "fail":
+            return self._fall_back()
         with self.watch.stage("tissue", "map the patient's tissue"):
-            scene = self._build_scene()
-        if not (scene.fine.edema.any() and scene.coarse.edema.any()):
-            return self._fall_back(None, None)
+            scene = self._build_scene(warp)
+        if worst(self.checks) == "fail" or not (scene.fine.edema.any() and scene.coarse.edema.any()):
+            return self._fall_back()
         with self.watch.stage("network", "estimate the tumor"):
-            self._ask_network()
+            self._ask_network(warp)
         with self.watch.stage("refinement", "refine the estimate" if refinement else "keep the estimate"):
             start = None if self.estimate is None else scene.from_atlas(self.estimate)
             fit = refine(scene.coarse, scene.fine, start, refinement)
-        found = scene.into_atlas(fit.estimate)
-        self.checks += [*check_fit(fit), *check_thresholds(fit), *check_ranges(found)]
-        if self.estimate is not None:
-            self.checks += check_estimate(self.estimate, found, self.brain.fine.grid.extent)
         with self.watch.stage("simulation", "simulate the tumor in full"):
-            density, origin = self._simulate(scene, fit)
-        if worst(self.checks) == "fail":
-            return self._fall_back(found, fit)
-        parameters = FisherKolmogorovParameters.from_invariants(
-            fit.estimate.mu1 * scene.scale, fit.estimate.mu2, fit.estimate.origin
-        )
-        return Personalization(
-            self._with_others(density), "refined" if refinement else "network", tuple(self.checks), parameters,
-            origin, self.estimate, found, fit, self.space, self.warp.affine_scale, self.watch.seconds, self.tissue,
-        )  # fmt: skip
+            return self._answer(scene, fit, "refined" if refinement else "network")
 
-    def _look_at_registration(self) -> None:
+    def _look_at(self, warp: Warp) -> None:
+        """Checks of the registration."""
         t1, atlas = self.patient.t1, self.brain.t1
         grid = working_grid(self.patient, self.brain.fine.grid)
         self.checks += [
             check_orientation(orientation_margin(t1, atlas, self.hidden)),
-            *check_registration(measure_quality(self.warp, t1, atlas, self.hidden, grid)),
-            check_scale(self.warp.affine_scale),
+            *check_registration(measure_quality(warp, t1, atlas, self.hidden, grid)),
+            check_scale(warp.affine_scale),
         ]
 
-    def _build_scene(self) -> Scene:
-        """The space to solve in, with what the T1 says about the warped atlas."""
+    def _build_scene(self, warp: Warp) -> Scene:
+        """The space to solve in, with what the T1 and the visible tumor say about the warped atlas."""
         patient, anatomy = self.patient, self.brain.anatomy
         maps = (Volume(m, anatomy.affine) for m in (anatomy.white_matter, anatomy.gray_matter, anatomy.csf))
-        white, gray, csf = (self.warp.to_patient(m, patient.t1, "linear") for m in maps)
+        white, gray, csf = (warp.to_patient(m, patient.t1, "linear") for m in maps)
         warped = normalized((white, gray, csf), patient.brain, "atlas")
         seen = patient.tissue or classify(patient.t1, warped, self.hidden)
         self.checks.append(check_masks(self.whole.masks.edema, warped.matter))
         self.checks.append(check_white_matter(warped, seen, self.hidden))
         if self.space == "atlas":
-            return atlas_scene(patient, self.warp, self.brain, masks_on_atlas(patient, self.warp, self.brain))
+            return atlas_scene(patient, warp, self.brain, masks_on_atlas(patient, warp, self.brain))
         self.tissue = show_tumor_as_tissue(seen, self.whole.masks.edema & patient.brain)
-        return patient_scene(patient, self.warp, self.brain, self.tissue)
+        return patient_scene(patient, warp, self.brain, self.tissue)
 
-    def _ask_network(self) -> None:
+    def _ask_network(self, warp: Warp) -> None:
         """The network's estimate from the masks on the atlas."""
         if self.brain.estimator is None:
             return
         coarse = self.brain.coarse
         core, edema = (
             majority(average_onto(self.brain.t1.with_array(mask), coarse.grid))
-            for mask in masks_on_atlas(self.patient, self.warp, self.brain)
+            for mask in masks_on_atlas(self.patient, warp, self.brain)
         )
         self.estimate = estimate_tumor(core, edema, self.brain)
         moved = 0.0 if self.estimate is None else distance_to_tissue(self.estimate, coarse)
         self.checks += check_network(self.estimate, moved)
 
-    def _simulate(self, scene: Scene, fit: Fit) -> tuple[Volume, NDArray[np.float64]]:
-        """Density on the T1's grid, origin in the patient's world [mm], and checks of what the two look like."""
+    def _answer(self, scene: Scene, fit: Fit, method: str) -> Personalization:
+        """The density of a fit on the T1's grid, if it passes its checks."""
+        found = scene.into_atlas(fit.estimate)
         result = simulate([fit.estimate.parameters()], scene.fine.atlas)
         density, origin = scene.deliver(result.density[0]), scene.place_of(fit.estimate)
         self.checks += [
+            *check_fit(fit),
+            *check_thresholds(fit),
+            *check_ranges(found),
+            *([] if self.estimate is None else check_estimate(self.estimate, found, self.brain.fine.grid.extent)),
             *check_patient_fit(density.array, fit, self.patient.masks.core, self.patient.masks.edema),
             *check_density(density.array, self.patient.brain),
             check_origin(_distance_to_brain(origin, self.patient)),
-            check_size(float(result.volumes[0]) / self.warp.affine_scale**3 * scene.scale**3),
+            check_size(float(result.volumes[0]) * (found.mu1 / fit.estimate.mu1) ** 3),
         ]
-        return density, origin
+        if worst(self.checks) == "fail":
+            return self._fall_back(found, fit)
+        parameters = FisherKolmogorovParameters.from_invariants(
+            fit.estimate.mu1 * scene.scale, fit.estimate.mu2, fit.estimate.origin
+        )
+        return Personalization(
+            self._with_others(density), method, tuple(self.checks), parameters, origin, self.estimate, found, fit,
+            self.space, self.scale, self.watch.seconds, self.tissue,
+        )  # fmt: skip
 
     def _with_others(self, density: Volume) -> Volume:
         """The density, and a falloff with distance around the foci that the model did not explain."""
@@ -237,13 +244,13 @@ class Road:
             return density
         return density.with_array(np.maximum(density.array, distance_density(self.others, self.patient.t1)))
 
-    def _fall_back(self, found: Estimate | None, fit: Fit | None) -> Personalization:
+    def _fall_back(self, found: Estimate | None = None, fit: Fit | None = None) -> Personalization:
         """A density that needs no model, for an answer that did not pass its checks."""
-        with self.watch.stage("fallback", "the answer failed its checks: fall back to distances"):
+        with self.watch.stage("fallback", "a check failed: fall back to distances"):
             density = self.whole.t1.with_array(distance_density(self.whole.masks, self.whole.t1))
         return Personalization(
-            density, "fallback", tuple(self.checks), None, None, self.estimate, found, fit, self.space,
-            self.warp.affine_scale, self.watch.seconds, self.tissue,
+            density, "fallback", tuple(self.checks), None, None, self.estimate, found, fit, self.space, self.scale,
+            self.watch.seconds, self.tissue,
         )  # fmt: skip
 
 

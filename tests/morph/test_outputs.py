@@ -61,7 +61,8 @@ def test_outputs_lie_on_the_patients_own_grid(
 def test_a_fallback_has_its_own_exit_status(tmp_path: Path, case: Case, tiny_command: Callable[..., int]) -> None:
     labels = np.zeros(SHAPE, dtype=np.float32)
     labels[4:19, 5:22, 5] = 4
-    assert tiny_command(f"case={case(seg=labels)}", f"out={tmp_path / 'out'}") == run.FALLBACK_DELIVERED
+    flair = make_arrays()["t1"] * (1 + (labels > 0))
+    assert tiny_command(f"case={case(seg=labels, flair=flair)}", f"out={tmp_path / 'out'}") == run.FALLBACK_DELIVERED
     record = json.loads((tmp_path / "out" / "parameters.json").read_text())
     assert (record["method"], record["verdict"], record["parameters"]) == ("fallback", "fail", None)
     assert record["atlas_space"] is None and record["rejected"]["mu1"] > 0

@@ -14,7 +14,9 @@ from morph.inference import Brain, prepare_brain
 from morph.patient import find_case, load_patient
 from morph.pipeline import Personalization, run_pipeline
 from morph.refine import RefinementSettings
-from tests.morph.conftest import SHAPE, make_arrays
+from morph.resample import resample
+from morph.volume import Volume
+from tests.morph.conftest import AFFINE, SHAPE, make_arrays, save
 from tests.morph.same_place import KnowingNetwork, SamePlace
 
 Case = Callable[..., Path]
@@ -62,9 +64,11 @@ def test_a_second_focus_is_not_fitted_but_covered(case: Case, brain: Brain) -> N
 def test_an_answer_that_explains_nothing_is_replaced(case: Case, brain: Brain) -> None:
     labels = np.zeros(SHAPE, dtype=np.float32)
     labels[4:19, 5:22, 5] = 4  # a thin sheet: no grown tumor looks like that
-    patient = load_patient(find_case(case(seg=labels)))
+    flair = make_arrays()["t1"] * (1 + (labels > 0))
+    patient = load_patient(find_case(case(seg=labels, flair=flair)))
     answer = run_pipeline(patient, brain, SamePlace(), SEARCH)
     assert (answer.method, answer.verdict, answer.parameters) == ("fallback", "fail", None)
+    assert {check.name: check.verdict for check in answer.checks}["fit_core"] == "fail"
     assert answer.density.array[patient.masks.core & patient.brain].min() > 0.6
 
 
@@ -101,3 +105,47 @@ def test_without_refinement_the_network_answers(case: Case, brain: Brain, space:
 def test_without_network_and_search_there_is_no_answer(case: Case, brain: Brain) -> None:
     with pytest.raises(InputError, match="refine=false keeps the network's answer"):
         run_pipeline(load_patient(find_case(case())), brain, SamePlace(), None)
+
+
+def test_a_mask_that_the_images_contradict_ends_before_the_registration(case: Case, brain: Brain) -> None:
+    flair = make_arrays()["t1"] * (2 - (make_arrays()["seg"] > 0))
+    answer = run_pipeline(load_patient(find_case(case(flair=flair))), brain, SamePlace(), SEARCH)
+    assert {check.name: check.verdict for check in answer.checks}["flair_shows_edema"] == "fail"
+    assert (answer.method, answer.scale) == ("fallback", None)
+    assert "registration" not in answer.seconds
+
+
+def test_every_orientation_gives_one_answer(case: Case, brain: Brain) -> None:
+    answers = [
+        run_pipeline(load_patient(find_case(case(a))), brain, SamePlace(), SEARCH) for a in ("RAS", "LPS", "LAS")
+    ]
+    for other in answers[1:]:
+        np.testing.assert_array_equal(other.density.array, answers[0].density.array)
+        np.testing.assert_allclose(other.origin_mm, answers[0].origin_mm)
+
+
+def test_an_oblique_image_gives_the_same_answer(tmp_path: Path, case: Case, brain: Brain) -> None:
+    straight = load_patient(find_case(case()))
+    angle = 0.3
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    affine = turn @ AFFINE @ np.diag([0.75, 0.75, 0.75, 1.0])
+    affine[:3, 3] += (-1, -8, -14)
+    like = Volume(np.zeros((34, 44, 42), np.float32), affine)
+    folder = tmp_path / "oblique"
+    folder.mkdir()
+    for role, order in (("t1", 0), ("seg", 0), ("flair", 0)):
+        array = resample(Volume(make_arrays()[role], AFFINE), like, order).array
+        save(folder / f"{role}.nii.gz", array, affine, axes="LPS")
+    oblique = load_patient(find_case(folder))
+    assert oblique.brain.sum() * oblique.t1.voxel_volume == pytest.approx(
+        straight.brain.sum() * straight.t1.voxel_volume, rel=0.03
+    )
+    search = RefinementSettings(evaluations=144, fine_evaluations=0)
+    first, second = (run_pipeline(patient, brain, SamePlace(), search) for patient in (straight, oblique))
+    moved = resample(second.density, straight.t1, 1).array
+    for threshold in (0.1, 0.6):
+        a, b = first.density.array >= threshold, moved >= threshold
+        assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.85
+    assert first.origin_mm is not None and second.origin_mm is not None
+    assert np.linalg.norm(first.origin_mm - second.origin_mm) < 8

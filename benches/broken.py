@@ -1,0 +1,203 @@
+"""Broken cases: each must end in the check that is meant for it, by name, and the untouched case in none.
+
+    python benches/broken.py seed=3 json=result.json
+    python benches/broken.py case=DIR other=DIR
+
+The case is a digital twin, or a real patient (`case=`) with another one for the foreign mask (`other=`). A case passes
+if its check warned or failed; `silent` counts those that ended without. Exit status 1 if there is any.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from report import arguments, machine, publish
+from rich.console import Console
+from rich.table import Table
+from scipy import ndimage
+
+from engine import InputError, load_anatomy
+from engine.command import compose
+from morph.ants import AntsRegistration
+from morph.inference import Brain, prepare_brain
+from morph.patient import Patient, find_case, load_patient
+from morph.pipeline import run_pipeline
+from morph.refine import RefinementSettings
+from morph.resample import resample
+from morph.segmentation import Masks
+from morph.twin import make_twin
+from morph.volume import Frame, Volume
+
+Break = Callable[[Patient, Patient], Patient]
+IMAGES = ("t1", "t1ce", "flair")
+
+
+def of_masks(change: Callable[[np.ndarray], np.ndarray]) -> Break:
+    """The same change of both masks."""
+    return lambda patient, other: replace(patient, masks=Masks(*map(change, both(patient))))
+
+
+def of_images(change: Callable[[np.ndarray], np.ndarray]) -> Break:
+    """The same change of every image and of the masks."""
+
+    def broken(patient: Patient, other: Patient) -> Patient:
+        images = {role: image.with_array(change(image.array)) for role, image in present(patient).items()}
+        return replace(patient, **images, masks=Masks(*map(change, both(patient))))
+
+    return broken
+
+
+def foreign(patient: Patient, other: Patient) -> Patient:
+    """The masks of another patient."""
+    masks = [resample(other.t1.with_array(m), patient.t1, 0).array > 0.5 for m in both(other)]
+    return replace(patient, masks=Masks(masks[0], masks[1]))
+
+
+def two_foci(patient: Patient, other: Patient) -> Patient:
+    """The tumor, and the same once more in the other hemisphere, in the images as well."""
+    twice = of_masks(lambda mask: mask | mask[::-1])(patient, other)
+    added = twice.masks.edema & ~patient.masks.edema
+    images = {
+        role: image.with_array(np.where(added, image.array[::-1], image.array))
+        for role, image in present(patient).items()
+    }
+    return replace(twice, **images)
+
+
+def in_ventricle(patient: Patient, other: Patient) -> Patient:
+    """A tumor where the brain is deepest in CSF, in the images as well."""
+    dark = patient.t1.array < np.quantile(patient.t1.array[patient.brain], 0.15)
+    wet = ndimage.binary_opening(dark & patient.brain & ~patient.masks.edema, iterations=2)
+    depth = ndimage.distance_transform_edt(patient.brain)
+    groups, _ = ndimage.label(wet & (depth > 20))
+    largest = groups == 1 + np.argmax(np.bincount(groups[groups > 0])[1:])
+    healthy = replace(patient, masks=Masks(ndimage.binary_erosion(largest), largest))
+    flair = None if patient.flair is None else brighter(patient.flair, largest)
+    t1ce = None if patient.t1ce is None else brighter(patient.t1ce, healthy.masks.core)
+    return replace(healthy, flair=flair, t1ce=t1ce)
+
+
+def empty_core(patient: Patient, other: Patient) -> Patient:
+    """Edema alone."""
+    return replace(patient, masks=Masks(np.zeros_like(patient.masks.core), patient.masks.edema))
+
+
+def cut_off(patient: Patient, other: Patient) -> Patient:
+    """The field of view ends 35 mm below the vertex."""
+    top = int(np.flatnonzero(patient.brain.any(axis=(0, 1)))[-1]) - round(35 / float(patient.t1.spacing[2]))
+    above = np.arange(patient.brain.shape[2]) > top
+    return of_images(lambda array: np.where(above, np.zeros((), array.dtype), array))(patient, other)
+
+
+def thick_slices(patient: Patient, other: Patient) -> Patient:
+    """Slices of 5 mm, each the mean of what it covers, masks by majority."""
+    count = round(5 / float(patient.t1.spacing[2]))
+    affine = patient.t1.affine @ np.diag([1, 1, count, 1.0])
+    affine[:3, 3] += patient.t1.affine[:3, 2] * (count - 1) / 2
+
+    def thick(array: np.ndarray) -> np.ndarray:
+        whole = array[:, :, : array.shape[2] // count * count].astype(np.float32)
+        return np.asarray(whole.reshape(*array.shape[:2], -1, count).mean(axis=3))
+
+    images: dict[str, Any] = {role: Volume(thick(v.array), affine) for role, v in present(patient).items()}
+    masks = Masks(*(thick(mask) >= 0.5 for mask in both(patient)))
+    return replace(patient, **images, masks=masks, frame=Frame(affine, images["t1"].array.shape))
+
+
+def with_skull(patient: Patient, other: Patient) -> Patient:
+    """A shell of 22 mm around the brain: bone, fat and skin."""
+    head = ndimage.distance_transform_edt(~patient.brain, sampling=patient.t1.spacing) < 22
+    bright = float(np.quantile(patient.t1.array[patient.brain], 0.9))
+    return replace(patient, t1=patient.t1.with_array(np.where(head & ~patient.brain, bright, patient.t1.array)))
+
+
+def wrong_voxel_size(patient: Patient, other: Patient) -> Patient:
+    """A header that claims voxels of 0.7 of their size."""
+    affine = patient.t1.affine @ np.diag([0.7, 0.7, 0.7, 1.0])
+    images: dict[str, Any] = {role: Volume(image.array, affine) for role, image in present(patient).items()}
+    return replace(patient, **images)
+
+
+CASES: dict[str, tuple[Break, str | None]] = {
+    "untouched": (lambda patient, other: patient, None),
+    "mirrored masks": (of_masks(lambda mask: mask[::-1]), "flair_shows_edema"),
+    "masks of another patient": (foreign, "flair_shows_edema"),
+    "two distant foci": (two_foci, "tumor_foci"),
+    "tumor in the ventricle": (in_ventricle, "masks_in_tissue"),
+    "empty core": (empty_core, "core mask is empty"),
+    "cut off at the top": (cut_off, "brain_complete"),
+    "slices of 5 mm": (thick_slices, "voxel_size"),
+    "not skull-stripped": (with_skull, "brain_volume"),
+    "wrong voxel size": (wrong_voxel_size, "registration_scale"),
+    "facing backwards": (of_images(lambda array: array[:, ::-1]), "orientation"),
+}
+"""Name -> how to break a case, and the check (or the refusal's words) that must notice."""
+
+
+def main() -> None:
+    """Break the case in every way."""
+    settings = arguments(
+        {"seed": 3, "other_seed": 4, "case": None, "other": None, "weights": "auto", "json": None}, __doc__
+    )
+    config = compose("run")
+    patient, other = (
+        make_twin(seed).patient if path is None else load_patient(find_case(path))
+        for seed, path in ((settings.seed, settings.case), (settings.other_seed, settings.other))
+    )
+    brain = prepare_brain(load_anatomy("sri24"), settings.weights)
+    rows = {}
+    for name, (how, expected) in CASES.items():
+        rows[name] = judge(expected, *run(lambda how=how: how(patient, other), brain, config))
+        Console().print(name, rows[name])
+    Console().print(table(rows))
+    silent = [name for name, row in rows.items() if not row["noticed"]]
+    publish("Broken cases", {"machine": machine(), "silent": len(silent), "cases": [rows]}, settings.json)
+    sys.exit(1 if silent else 0)
+
+
+def run(make: Callable[[], Patient], brain: Brain, config: Any) -> tuple[str, dict[str, str]]:
+    """The verdict on a case, and what did not pass."""
+    search = RefinementSettings(**config.refinement)
+    try:
+        answer = run_pipeline(make(), brain, AntsRegistration(**config.registration), search)
+    except InputError as refusal:
+        return "refused", {str(refusal): "refused"}
+    return answer.verdict, {check.name: check.verdict for check in answer.checks if check.verdict != "pass"}
+
+
+def judge(expected: str | None, verdict: str, raised: dict[str, str]) -> dict[str, Any]:
+    """Whether the right check noticed; an untouched case must not fail."""
+    noticed = verdict in ("pass", "warn") if expected is None else any(expected in name for name in raised)
+    return {"expected": expected, "noticed": noticed, "verdict": verdict, "raised": raised}
+
+
+def both(patient: Patient) -> tuple[np.ndarray, np.ndarray]:
+    """Core and edema."""
+    return patient.masks.core, patient.masks.edema
+
+
+def present(patient: Patient) -> dict[str, Volume]:
+    """The images that a patient has."""
+    return {role: getattr(patient, role) for role in IMAGES if getattr(patient, role) is not None}
+
+
+def brighter(image: Volume, mask: np.ndarray) -> Volume:
+    """The image as bright inside the mask as its brightest healthy parts."""
+    return image.with_array(np.where(mask, 1.3 * np.quantile(image.array[image.array > 0], 0.98), image.array))
+
+
+def table(rows: dict[str, dict[str, Any]]) -> Table:
+    """A line a case."""
+    shown = Table("case", "must be noticed by", "noticed", "verdict", "checks that did not pass", title="broken cases")
+    for name, row in rows.items():
+        raised = ", ".join(f"{check} ({verdict})" for check, verdict in row["raised"].items())
+        shown.add_row(name, row["expected"] or "-", "yes" if row["noticed"] else "NO", row["verdict"], raised)
+    return shown
+
+
+if __name__ == "__main__":
+    main()
