@@ -18,6 +18,8 @@ from engine.errors import InputError
 DAYS_PER_YEAR = 365.0
 FRONT_SPEED = 200.0 / DAYS_PER_YEAR
 """Front speed v [mm/day] assumed to tell D_w, rho and T apart: 200 mm/year (the paper's); no tumor depends on it."""
+COUPLING = 16.0
+"""Coupling gamma [kPa] of the mass-effect model unless said: the authors' demonstration."""
 
 
 @dataclass(frozen=True)
@@ -94,3 +96,70 @@ class FisherKolmogorovParameters:
             duration=2 * mu1 * mu2 / front_speed,
             origin=origin,
         )
+
+
+@dataclass(frozen=True)
+class MassEffectParameters:
+    """One tumor of the mass-effect model.
+
+    Attributes:
+        diffusivity: D_w [mm²/day]; `proliferation` rho [1/day], `duration` T [day] and `origin` likewise as in
+            `FisherKolmogorovParameters`.
+        coupling: gamma [kPa], how hard a full density pushes, finite, >= 0. The paper's demonstration has 16.
+
+    Raises:
+        InputError: a value is not physical.
+    """
+
+    diffusivity: float
+    proliferation: float
+    duration: float
+    origin: tuple[float, float, float]
+    coupling: float = COUPLING
+
+    def __post_init__(self) -> None:
+        """Refuse what is not physical."""
+        growth = FisherKolmogorovParameters(self.diffusivity, self.proliferation, self.duration, self.origin)
+        for name in ("diffusivity", "proliferation", "duration", "origin"):
+            object.__setattr__(self, name, getattr(growth, name))
+        coupling = float(self.coupling)
+        if not (isfinite(coupling) and coupling >= 0):
+            raise InputError(f"coupling is {coupling} kPa: it must be finite and >= 0")
+        object.__setattr__(self, "coupling", coupling)
+
+    @property
+    def growth(self) -> FisherKolmogorovParameters:
+        """The same tumor without mass effect."""
+        return FisherKolmogorovParameters(self.diffusivity, self.proliferation, self.duration, self.origin)
+
+    @property
+    def mu1(self) -> float:
+        """Diffusion length sqrt(D_w T) [mm]."""
+        return self.growth.mu1
+
+    @property
+    def mu2(self) -> float:
+        """Growth number sqrt(rho T) [1]."""
+        return self.growth.mu2
+
+    @property
+    def front_speed(self) -> float:
+        """Asymptotic speed of the front in white matter at rest, 2 sqrt(D_w rho) [mm/day]."""
+        return self.growth.front_speed
+
+    @classmethod
+    def from_invariants(
+        cls,
+        mu1: float,
+        mu2: float,
+        origin: tuple[float, float, float],
+        front_speed: float = FRONT_SPEED,
+        coupling: float = COUPLING,
+    ) -> Self:
+        """The tumor with these identifiable numbers; see `FisherKolmogorovParameters.from_invariants`.
+
+        Raises:
+            InputError: a number is not finite and positive, or the coupling is negative.
+        """
+        growth = FisherKolmogorovParameters.from_invariants(mu1, mu2, origin, front_speed)
+        return cls(growth.diffusivity, growth.proliferation, growth.duration, origin, coupling)
