@@ -1,6 +1,7 @@
 """The files of an answer, each written whole under another name and then renamed; parameters.json comes last.
 
-density.nii.gz, core.nii.gz and edema.nii.gz lie on the patient's own T1 grid, in its orientation and affine.
+density.nii.gz, core.nii.gz, edema.nii.gz and tissue.nii.gz (1 CSF, 2 gray, 3 white matter) lie on the patient's own
+T1 grid, in its orientation and affine.
 A folder without parameters.json holds no finished answer.
 """
 
@@ -45,7 +46,7 @@ def prepare_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
-        for name in (PARAMETERS, TWIN):
+        for name in (PARAMETERS, TWIN, "tissue.nii.gz"):
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"out={folder} cannot be written ({error.strerror}): choose another folder") from error
@@ -69,6 +70,9 @@ def write_outputs(
         _write(
             folder / f"{name}.nii.gz", partial(write_volume, volume=t1.with_array(mask), frame=frame, dtype=np.uint8)
         )
+    if answer.tissue is not None:
+        labels = t1.with_array(answer.tissue.labels)
+        _write(folder / "tissue.nii.gz", partial(write_volume, volume=labels, frame=frame, dtype=np.uint8))
     _write(folder / "overview.png", partial(draw_overview, patient=patient, answer=answer))
     record = describe_answer(patient, answer, brain, config)
     write_json(folder / PARAMETERS, record)

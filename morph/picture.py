@@ -27,6 +27,8 @@ LOWEST = 0.01
 """Densities below are not colored."""
 MARGIN = 6
 """Voxels around brain and tumor that stay in view."""
+MOST_WORRIES = 4
+"""Checks that did not pass which the title names."""
 BACKGROUND = "#111318"
 
 
@@ -161,9 +163,11 @@ def _explain(figure: Figure, overlay: AxesImage | None, patient: Patient, answer
 
 
 def _title(patient: Patient, answer: Personalization) -> str:
-    title = f"{patient.name}   method: {answer.method}   checks: {answer.verdict}"
+    worries = [check.name for check in answer.checks if check.verdict != "pass"]
+    shown = ", ".join(worries[:MOST_WORRIES]) + (", ..." if len(worries) > MOST_WORRIES else "")
+    title = f"{patient.name}   method: {answer.method}   checks: {answer.verdict}" + (f" ({shown})" if worries else "")
     if answer.parameters is None or answer.fit is None:
-        return title
+        return f"{title}\ndistance to the masks only: the model's answer did not pass its checks"
     found, fit = answer.parameters, answer.fit
     return (
         f"{title}\nmu1 = {found.mu1:.1f} mm, mu2 = {found.mu2:.2f}, "

@@ -57,6 +57,13 @@ class Tissue:
         return self.white_matter, self.gray_matter, self.csf
 
     @property
+    def labels(self) -> NDArray[np.uint8]:
+        """The largest fraction of each voxel: 0 outside the brain, 1 CSF, 2 gray, 3 white matter; (x, y, z)."""
+        white, gray, csf = (m.array for m in self.maps)
+        largest = np.where(white > gray, 3, 2)
+        return np.where(self.matter, largest, np.where(csf > 0, 1, 0)).astype(np.uint8)
+
+    @property
     def matter(self) -> NDArray[np.bool_]:
         """Where white and gray matter are at least as much as CSF, bool (x, y, z)."""
         matter = self.white_matter.array + self.gray_matter.array

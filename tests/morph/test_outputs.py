@@ -42,6 +42,9 @@ def test_outputs_lie_on_the_patients_own_grid(
     np.testing.assert_allclose(density.affine, t1.affine)
     assert density.get_fdata()[t1.get_fdata() == 0].max() == 0
     assert (nib.load(out / "core.nii.gz").get_fdata() > 0).sum() == np.isin(make_arrays()["seg"], (1, 4)).sum()
+    tissue = nib.load(out / "tissue.nii.gz").get_fdata()
+    np.testing.assert_array_equal(tissue > 0, t1.get_fdata() > 0)
+    assert tissue.max() == 3
     record = json.loads((out / "parameters.json").read_text())
     assert set(record["parameters"]) == {
         "mu1", "mu2", "diffusivity", "proliferation", "duration", "origin", "origin_mm",
@@ -54,7 +57,7 @@ def test_outputs_lie_on_the_patients_own_grid(
     assert set(record["checks"][0]) == {"name", "value", "limit", "verdict", "message"}
     assert (out / "overview.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in out.iterdir()) == [
-        "core.nii.gz", "density.nii.gz", "edema.nii.gz", "overview.png", "parameters.json",
+        "core.nii.gz", "density.nii.gz", "edema.nii.gz", "overview.png", "parameters.json", "tissue.nii.gz",
     ]  # fmt: skip
 
 
