@@ -1,7 +1,7 @@
 """Broken cases: each must end in the check that is meant for it, by name, and the untouched case in none.
 
     python benches/broken.py seed=3 json=result.json
-    python benches/broken.py case=DIR other=DIR
+    python benches/broken.py case=DIR other=DIR only=foci
 
 The case is a digital twin, or a real patient (`case=`) with another one for the foreign mask (`other=`). A case passes
 if its check warned or failed; `silent` counts those that ended without. Exit status 1 if there is any.
@@ -58,14 +58,19 @@ def foreign(patient: Patient, other: Patient) -> Patient:
 
 
 def two_foci(patient: Patient, other: Patient) -> Patient:
-    """The tumor, and the same once more in the other hemisphere, in the images as well."""
-    twice = of_masks(lambda mask: mask | mask[::-1])(patient, other)
-    added = twice.masks.edema & ~patient.masks.edema
-    images = {
-        role: image.with_array(np.where(added, image.array[::-1], image.array))
-        for role, image in present(patient).items()
-    }
-    return replace(twice, **images)
+    """The tumor and a ball of 12 mm, half of it core, where the brain is deepest 45 mm away, in the images as well."""
+    spacing = patient.t1.spacing
+    far = ndimage.distance_transform_edt(~patient.masks.edema, sampling=spacing) > 45
+    depth = ndimage.distance_transform_edt(patient.brain, sampling=spacing) * far
+    places = np.indices(depth.shape).T * spacing - np.array(np.unravel_index(np.argmax(depth), depth.shape)) * spacing
+    distance = np.linalg.norm(places, axis=-1).T
+    core, edema = (distance < radius for radius in (8, 12))
+    masks = Masks(patient.masks.core | core, patient.masks.edema | edema)
+    flair, t1ce = (
+        None if image is None else brighter(image, ball)
+        for image, ball in ((patient.flair, edema), (patient.t1ce, core))
+    )
+    return replace(patient, masks=masks, flair=flair, t1ce=t1ce)
 
 
 def in_ventricle(patient: Patient, other: Patient) -> Patient:
@@ -141,7 +146,8 @@ CASES: dict[str, tuple[Break, str | None]] = {
 def main() -> None:
     """Break the case in every way."""
     settings = arguments(
-        {"seed": 3, "other_seed": 4, "case": None, "other": None, "weights": "auto", "json": None}, __doc__
+        {"seed": 3, "other_seed": 4, "case": None, "other": None, "only": None, "weights": "auto", "json": None},
+        __doc__,
     )
     config = compose("run")
     patient, other = (
@@ -151,6 +157,8 @@ def main() -> None:
     brain = prepare_brain(load_anatomy("sri24"), settings.weights)
     rows = {}
     for name, (how, expected) in CASES.items():
+        if settings.only is not None and settings.only not in name:
+            continue
         rows[name] = judge(expected, *run(lambda how=how: how(patient, other), brain, config))
         Console().print(name, rows[name])
     Console().print(table(rows))

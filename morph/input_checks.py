@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from morph.appearance import core_contrast, flair_contrast, largest_end, t1_contrast
 from morph.checks import Check, at_least, at_most
-from morph.foci import WHOLE, Foci
+from morph.foci import SPECK, Foci
 from morph.patient import Patient
 from morph.quality import Quality
 from morph.tissue import Tissue
@@ -66,8 +66,8 @@ def check_appearance(patient: Patient) -> list[Check]:
 
 def check_foci(foci: Foci) -> Check:
     """Is the tumor one? Otherwise only its largest focus is fitted."""
-    subject = "share of the core in its largest focus, the only one that the model explains,"
-    return at_least("tumor_foci", foci.share, WHOLE, -np.inf, subject)
+    subject = "volume in ml of a second focus, which the model does not explain and only distance covers,"
+    return at_most("tumor_foci", foci.second, SPECK, np.inf, subject)
 
 
 def check_orientation(margin: float) -> Check:

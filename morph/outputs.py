@@ -71,8 +71,7 @@ def write_outputs(
             folder / f"{name}.nii.gz", partial(write_volume, volume=t1.with_array(mask), frame=frame, dtype=np.uint8)
         )
     if answer.tissue is not None:
-        labels = t1.with_array(answer.tissue.labels)
-        _write(folder / "tissue.nii.gz", partial(write_volume, volume=labels, frame=frame, dtype=np.uint8))
+        _write(folder / "tissue.nii.gz", partial(write_volume, volume=answer.tissue, frame=frame, dtype=np.uint8))
     _write(folder / "overview.png", partial(draw_overview, patient=patient, answer=answer))
     record = describe_answer(patient, answer, brain, config)
     write_json(folder / PARAMETERS, record)
@@ -101,7 +100,7 @@ def describe_answer(
         "verdict": answer.verdict,
         "method": answer.method,
         "space": answer.space,
-        "tissue": "atlas" if answer.tissue is None else answer.tissue.source,
+        "tissue": answer.tissue_source,
         "network": _estimate(answer.estimate),
         "rejected": None if delivered else found,
         "affine_scale": answer.scale,

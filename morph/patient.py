@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine import InputError
-from morph.resample import resample
+from morph.resample import cut, resample
 from morph.segmentation import Labels, Masks, masks_from_files, masks_from_labels
 from morph.tissue import Tissue, normalized
 from morph.volume import Frame, Volume, read_volume, read_with_frame, share_grid
@@ -73,6 +73,21 @@ class Patient:
     def brain(self) -> NDArray[np.bool_]:
         """Where the T1 is positive, bool (x, y, z)."""
         return self.t1.array > 0
+
+
+def crop(patient: Patient, box: tuple[slice, ...]) -> Patient:
+    """The same patient in a box of voxels; the frame stays that of the whole T1."""
+    masks = replace(
+        patient.masks,
+        core=np.ascontiguousarray(patient.masks.core[box]),
+        edema=np.ascontiguousarray(patient.masks.edema[box]),
+    )
+    tissue = None
+    if patient.tissue is not None:
+        white, gray, csf = (cut(m, box) for m in patient.tissue.maps)
+        tissue = Tissue(white, gray, csf, patient.tissue.source)
+    t1ce, flair = (None if image is None else cut(image, box) for image in (patient.t1ce, patient.flair))
+    return replace(patient, t1=cut(patient.t1, box), masks=masks, tissue=tissue, t1ce=t1ce, flair=flair)
 
 
 def find_case(folder: str | Path) -> dict[str, Path]:

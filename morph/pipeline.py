@@ -44,15 +44,17 @@ from morph.input_checks import (
     check_white_matter,
 )
 from morph.orientation import orientation_margin
-from morph.patient import Patient
+from morph.patient import Patient, crop
 from morph.quality import measure_quality
 from morph.refine import RefinementSettings, refine
 from morph.registration import TUMOR_MARGIN, Registration, Warp, grow_mask
-from morph.resample import average_onto
+from morph.resample import average_onto, bounding_box
 from morph.scene import SPACES, Masks, Scene, atlas_scene, patient_scene, working_grid
 from morph.tissue import Tissue, classify, normalized, show_tumor_as_tissue
 from morph.volume import Volume
 
+MARGIN = 8
+"""Voxels around brain and tumor within which a run looks at a patient's images (ours)."""
 Announce = Callable[[str], None]
 
 
@@ -73,7 +75,9 @@ class Personalization:
         space: where it was solved, `patient` or `atlas`.
         scale: patient mm per atlas mm, det(A)^(1/3); None where a check failed before the registration.
         seconds: time of each stage.
-        tissue: the maps that it was solved on; None where the atlas' were.
+        tissue: labels of the tissue that it was solved on (see `Tissue.labels`), on the T1's grid; None where the
+            atlas' tissue was, or none.
+        tissue_source: `atlas` or `given`.
     """
 
     density: Volume
@@ -87,7 +91,8 @@ class Personalization:
     space: str
     scale: float | None
     seconds: dict[str, float]
-    tissue: Tissue | None = None
+    tissue: Volume | None = None
+    tissue_source: str = "atlas"
 
     @property
     def verdict(self) -> Verdict:
@@ -143,8 +148,10 @@ class Road:
     """The stages of one run, and what each leaves for the next."""
 
     def __init__(self, patient: Patient, brain: Brain, space: str, watch: Stopwatch) -> None:
-        """Args: see `run_pipeline`. Only the largest focus of the tumor is fitted."""
-        self.whole, self.brain, self.space, self.watch = patient, brain, space, watch
+        """Args: see `run_pipeline`. Only the largest focus of the tumor is fitted, in the box around the brain."""
+        self.full, self.brain, self.space, self.watch = patient.t1, brain, space, watch
+        self.box = bounding_box(patient.brain | patient.masks.edema, MARGIN)
+        self.whole = patient = crop(patient, self.box)
         foci = split_foci(patient.masks, patient.t1)
         self.others, self.patient = foci.others, replace(patient, masks=foci.largest)
         self.hidden = grow_mask(patient.masks.edema, patient.t1.spacing, TUMOR_MARGIN)
@@ -233,10 +240,7 @@ class Road:
         parameters = FisherKolmogorovParameters.from_invariants(
             fit.estimate.mu1 * scene.scale, fit.estimate.mu2, fit.estimate.origin
         )
-        return Personalization(
-            self._with_others(density), method, tuple(self.checks), parameters, origin, self.estimate, found, fit,
-            self.space, self.scale, self.watch.seconds, self.tissue,
-        )  # fmt: skip
+        return self._finish(self._with_others(density), method, parameters, origin, found, fit)
 
     def _with_others(self, density: Volume) -> Volume:
         """The density, and a falloff with distance around the foci that the model did not explain."""
@@ -248,10 +252,30 @@ class Road:
         """A density that needs no model, for an answer that did not pass its checks."""
         with self.watch.stage("fallback", "a check failed: fall back to distances"):
             density = self.whole.t1.with_array(distance_density(self.whole.masks, self.whole.t1))
+        return self._finish(density, "fallback", None, None, found, fit)
+
+    def _finish(
+        self,
+        density: Volume,
+        method: str,
+        parameters: FisherKolmogorovParameters | None,
+        origin: NDArray[np.float64] | None,
+        found: Estimate | None,
+        fit: Fit | None,
+    ) -> Personalization:
+        """The answer on the whole T1."""
+        tissue = None if self.tissue is None else self._uncrop(self.tissue.labels)
         return Personalization(
-            density, "fallback", tuple(self.checks), None, None, self.estimate, found, fit, self.space, self.scale,
-            self.watch.seconds, self.tissue,
+            self._uncrop(density.array), method, tuple(self.checks), parameters, origin, self.estimate, found, fit,
+            self.space, self.scale, self.watch.seconds, tissue,
+            "atlas" if self.tissue is None else self.tissue.source,
         )  # fmt: skip
+
+    def _uncrop(self, array: NDArray) -> Volume:
+        """Values in the box on the whole T1's grid, 0 beyond."""
+        whole = np.zeros(self.full.array.shape, dtype=np.float32)
+        whole[self.box] = array
+        return self.full.with_array(whole)
 
 
 def masks_on_atlas(patient: Patient, warp: Warp, brain: Brain) -> Masks:

@@ -55,6 +55,22 @@ def coarsen(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     return np.asarray(split.mean(axis=(1, 3, 5)))
 
 
+def bounding_box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
+    """The smallest box around a mask that is not empty, grown by `margin` voxels and cut at the image's edge."""
+    slices = []
+    for axis, count in enumerate(mask.shape):
+        present = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        slices.append(slice(max(int(present[0]) - margin, 0), min(int(present[-1]) + 1 + margin, count)))
+    return tuple(slices)
+
+
+def cut(volume: Volume, box: tuple[slice, ...]) -> Volume:
+    """The part of a volume in a box of voxels, at its place in the world."""
+    affine = volume.affine.copy()
+    affine[:3, 3] = volume.to_world([side.start for side in box])
+    return Volume(np.ascontiguousarray(volume.array[box]), affine)
+
+
 def spread_density(density: NDArray[np.float32], inside: NDArray[np.bool_], grid: Grid, like: Volume) -> Volume:
     """A density of a grid on a patient's image.
 

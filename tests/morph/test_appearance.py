@@ -99,7 +99,7 @@ def test_foci_are_told_apart_and_share_the_edema(patient: Patient) -> None:
     whole = split_foci(patient.masks, patient.t1)
     assert whole.others is None and check_foci(whole).verdict == "pass"
     second = np.zeros(SIZE, dtype=bool)
-    second[30:34, 24:28, 18:22] = True
+    second[30:34, 24:28, 18:22] = True  # 2.7 ml
     near = np.roll(second, 3, 1)
     foci = split_foci(Masks(patient.masks.core | second, patient.masks.edema | second | near), patient.t1)
     assert check_foci(foci).verdict == "warn"
@@ -111,5 +111,5 @@ def test_foci_are_told_apart_and_share_the_edema(patient: Patient) -> None:
 
 def test_specks_beside_a_tumor_are_part_of_it(patient: Patient) -> None:
     core = patient.masks.core.copy()
-    core[34, 25, 20] = True
+    core[34, 25, 20:22] = True  # 0.09 ml
     assert split_foci(Masks(core, patient.masks.edema), patient.t1).others is None

@@ -19,6 +19,7 @@ from morph.inference import Brain, prepare_brain
 from morph.patient import find_case, load_patient
 from morph.pipeline import Personalization, run_pipeline
 from morph.refine import RefinementSettings
+from morph.tissue import Tissue
 from morph.twin import Twin
 from tests.morph.conftest import SHAPE, make_arrays, save
 from tests.morph.same_place import KnowingNetwork, SamePlace
@@ -93,8 +94,8 @@ def test_a_demo_is_complete_when_its_parameters_are_there(
 ) -> None:
     patient = load_patient(find_case(case()))
     assert answer.parameters is not None and answer.origin_mm is not None
-    tissue = answer.tissue
-    assert tissue is not None
+    brain = patient.t1.with_array(patient.brain)
+    tissue = Tissue(brain, brain.with_array(0 * brain.array), brain.with_array(0 * brain.array), "truth")
     twin = Twin(patient, answer.parameters, answer.origin_mm, answer.density, (0.6, 0.3), tissue)
     monkeypatch.setattr(run, "make_twin", lambda seed: twin)
     written: list[str] = []
