@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -31,6 +32,8 @@ from engine.shards import IN_FLIGHT
 
 PATIENCE = 30.0
 """Seconds to wait for a scheduler that is said to run, and for its first worker (chosen by us)."""
+STARTS = 3
+"""Times that workers of this machine are started before that is given up."""
 _OURS = {
     "distributed.scheduler.allowed-failures": 0,
     "distributed.comm.timeouts.connect": PATIENCE,
@@ -50,7 +53,8 @@ def on_cluster(settings: DictConfig, backend: str | Backend) -> Iterator[Crew]:
         _tell(client)
         executor = client.get_executor(pure=False)
         machine = executor.submit(this_machine, backend).result()
-        yield Crew(executor, machine, lambda: executor.shutdown(wait=False))
+        tend = partial(_replace_lost, client.cluster) if settings.kind == "local" else lambda: None
+        yield Crew(executor, machine, partial(executor.shutdown, wait=False), tend)
 
 
 @contextmanager
@@ -93,7 +97,15 @@ def _started_here(settings: DictConfig, backend: str | Backend) -> SpecCluster:
         name: {"cls": Nanny, "options": options | {"env": environment}} for name, environment in enumerate(environments)
     }
     scheduler = {"host": "127.0.0.1", "port": 0, "dashboard": True, "dashboard_address": f":{settings.dashboard}"}
-    return SpecCluster(workers=workers, scheduler={"cls": Scheduler, "options": scheduler}, silence_logs=logging.ERROR)
+    for left in reversed(range(STARTS)):
+        try:
+            return SpecCluster(
+                workers=workers, scheduler={"cls": Scheduler, "options": scheduler}, silence_logs=logging.CRITICAL
+            )
+        except RuntimeError as error:
+            if not left:
+                raise InputError(f"no worker process starts on this machine: {error.__cause__ or error}") from error
+    raise AssertionError("unreachable")
 
 
 def worker_environments(backend: str | Backend, workers: int | None, devices: list[str]) -> list[dict[str, str]]:
@@ -128,6 +140,11 @@ def visible_devices() -> list[str]:
         return []
     found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
     return [str(i) for i, line in enumerate(li for li in found.stdout.splitlines() if li.startswith("GPU "))]
+
+
+def _replace_lost(cluster: Any) -> None:
+    """Start workers of this machine anew whose supervisor gave up, such as one killed while it started."""
+    cluster.scale(len(cluster.worker_spec))
 
 
 def _queued(settings: DictConfig) -> Any:

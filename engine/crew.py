@@ -21,11 +21,13 @@ class Crew:
         executor: takes the tasks.
         machine: what rounds the numbers of its members; they are all of one kind.
         stop: ends the running tasks or drops them, and forgets the waiting ones.
+        tend: called now and then while tasks run; replaces members that are gone for good.
     """
 
     executor: Executor
     machine: Machine
     stop: Callable[[], None]
+    tend: Callable[[], None]
 
 
 @contextmanager
@@ -34,6 +36,6 @@ def this_process(backend: Backend) -> Iterator[Crew]:
     executor = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="shard")
     stop = partial(executor.shutdown, wait=True, cancel_futures=True)
     try:
-        yield Crew(executor, this_machine(backend), stop)
+        yield Crew(executor, this_machine(backend), stop, tend=lambda: None)
     finally:
         stop()

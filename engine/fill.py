@@ -10,10 +10,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from engine.command import INTERRUPTED
@@ -27,6 +27,8 @@ ATTEMPTS = 3
 """Times that a shard is tried."""
 EXAMINED = 64
 """Proposals of a failing sample that are tried one by one to name the one that fails (accepted ones come sooner)."""
+TENDED = 10.0
+"""Seconds after which the crew looks whether all its members are there."""
 FAILED = 1
 """Exit code when shards are missing in the end."""
 
@@ -67,14 +69,14 @@ def fill(store: Store, crew: Crew, maker: Maker) -> int:
     Raises:
         InputError: a task met something that the user can mend, such as a full disk.
     """
-    executor, complete = crew.executor, store.complete
+    complete = store.complete
     waiting = [rows for rows in store.shards if not complete[rows.start : rows.stop].all()]
     have = len(store) - sum(map(len, waiting))
     tally = Tally()
     try:
         with progress("generate", len(store), have) as advance:
-            suspects = _run_crowd(waiting, executor, maker, partial(_count, tally, advance))
-            failed = _run_alone(suspects, executor, maker, partial(_count, tally, advance))
+            suspects = _run_crowd(waiting, crew, maker, partial(_count, tally, advance))
+            failed = _run_alone(suspects, crew, maker, partial(_count, tally, advance))
     except InputError as error:
         raise InputError(f"{error}; {_count_complete(store)}") from error
     except KeyboardInterrupt:
@@ -82,26 +84,30 @@ def fill(store: Store, crew: Crew, maker: Maker) -> int:
         print(f"interrupted: {_count_complete(store)}")
         return INTERRUPTED
     for rows, reason in failed:
-        _report_failure(rows, reason, executor, maker)
+        _report_failure(rows, reason, crew, maker)
     _summarize(store, tally, sum(len(rows) for rows, _ in failed))
     return FAILED if failed else 0
 
 
-def _run_crowd(
-    shards: Sequence[range], executor: Executor, maker: Maker, done: Callable[[ShardReport], None]
-) -> list[range]:
+def _run_crowd(shards: Sequence[range], crew: Crew, maker: Maker, done: Callable[[ShardReport], None]) -> list[range]:
     """Run shards side by side, each `ATTEMPTS` - 1 times at most; returns those that failed every time."""
     finished: SimpleQueue[tuple[range, Future[ShardReport]]] = SimpleQueue()
     failures = dict.fromkeys(shards, 0)
 
     def submit(rows: range) -> None:
-        executor.submit(maker.make, rows).add_done_callback(lambda future: finished.put((rows, future)))
+        crew.executor.submit(maker.make, rows).add_done_callback(lambda future: finished.put((rows, future)))
 
     for rows in shards:
         submit(rows)
-    remaining = len(shards)
+    remaining, tended = len(shards), time.monotonic()
     while remaining:
-        rows, future = finished.get()
+        if time.monotonic() - tended > TENDED:
+            crew.tend()
+            tended = time.monotonic()
+        try:
+            rows, future = finished.get(timeout=TENDED)
+        except Empty:
+            continue
         error = _error_of(future)
         if error is None:
             done(future.result())
@@ -116,44 +122,60 @@ def _run_crowd(
 
 
 def _run_alone(
-    shards: Sequence[range], executor: Executor, maker: Maker, done: Callable[[ShardReport], None]
+    shards: Sequence[range], crew: Crew, maker: Maker, done: Callable[[ShardReport], None]
 ) -> list[tuple[range, BaseException]]:
     """Run shards one after the other; returns those that failed, and why."""
     failed = []
     for rows in shards:
-        future = executor.submit(maker.make, rows)
-        error = _error_of(future)
+        report, error = _run_one(crew, maker.make, rows)
         if error is None:
-            done(future.result())
+            done(report)
         else:
             failed.append((rows, error))
     return failed
 
 
-def _error_of(future: Future[Any]) -> BaseException | None:
+def _run_one(crew: Crew, task: Callable[..., Any], *arguments: Any) -> tuple[Any, BaseException | None]:
+    """What one task returned, and what it raised."""
+    future = crew.executor.submit(task, *arguments)
+    while True:
+        try:
+            error = _error_of(future, timeout=TENDED)
+        except TimeoutError:
+            crew.tend()
+        else:
+            return (future.result() if error is None else None), error
+
+
+def _error_of(future: Future[Any], timeout: float | None = None) -> BaseException | None:
     """What a task raised, or None; what the user can mend stops everything."""
-    error = future.exception()
+    try:
+        error = future.exception(timeout)
+    except CancelledError as gone:
+        raise InputError("the cluster is gone: see its logs") from gone
     if isinstance(error, InputError):
         raise error
     return error
 
 
-def _report_failure(rows: range, error: BaseException, executor: Executor, maker: Maker) -> None:
+def _report_failure(rows: range, error: BaseException, crew: Crew, maker: Maker) -> None:
     """Say which samples of a shard fail, and with which parameters."""
     _say(f"failed {ATTEMPTS} times: the shard of samples {rows.start} to {rows.stop - 1}: {_name(error)}")
     for sample in rows:
-        reason = executor.submit(maker.check, sample).exception()
-        if reason is None:
-            continue
-        for proposal in range(EXAMINED):
-            cause = executor.submit(maker.attempt, sample, proposal).exception()
-            if cause is not None:
-                tumor = executor.submit(maker.propose, sample, proposal).result()
-                _say(f"  sample {sample}, proposal {proposal}, {tumor}: {_name(cause)}")
-                break
-        else:
-            tumor = executor.submit(maker.propose, sample, 0).result()
-            _say(f"  sample {sample}, first proposal {tumor}: {_name(reason)}")
+        cause = _run_one(crew, maker.check, sample)[1]
+        if cause is not None:
+            proposal, cause = _failing_proposal(sample, cause, crew, maker)
+            tumor = _run_one(crew, maker.propose, sample, proposal)[0]
+            _say(f"  sample {sample}, proposal {proposal}, {tumor}: {_name(cause)}")
+
+
+def _failing_proposal(sample: int, cause: BaseException, crew: Crew, maker: Maker) -> tuple[int, BaseException]:
+    """The first proposal of a sample that fails by itself, and why; the very first one if none does."""
+    for proposal in range(EXAMINED):
+        reason = _run_one(crew, maker.attempt, sample, proposal)[1]
+        if reason is not None:
+            return proposal, reason
+    return 0, cause
 
 
 def _count(tally: Tally, advance: Advance, report: ShardReport) -> None:

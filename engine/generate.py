@@ -25,13 +25,13 @@ from engine.command import require, run_command
 from engine.crew import Crew, this_process
 from engine.errors import InputError
 from engine.fill import fill
-from engine.time_steps import SCHEMES
 from engine.grid import GRIDS
 from engine.locks import locked
 from engine.recipe import describe, recipe_of
 from engine.sampling import PRIORS
 from engine.shards import Maker, RemoteWorkshop, Workshop
 from engine.store import Store, create_store, open_store
+from engine.time_steps import SCHEMES
 from engine.verify import mend, verify
 
 KINDS = ("single", "local", "address", "slurm")

@@ -16,7 +16,7 @@ from engine.errors import InputError
 from engine.places import UNREACHABLE, reason
 from engine.progress import progress
 from engine.recipe import recipe_of
-from engine.rows import checksum, tabulate
+from engine.rows import checksum, halve, tabulate
 from engine.store import Store, open_store
 
 FAULTY = 1
@@ -81,7 +81,7 @@ def remake(store: Store, row: int) -> int:
         print(f"sample {row} not made again: {other}")
         return 0
     accepted, _ = recipe.accept(range(row, row + 1))
-    fields = {name: np.asarray(accepted[0][name], np.float16)[None] for name in store.layout.fields}
+    fields = {name: halve([accepted[0][name]]) for name in store.layout.fields}
     table = tabulate(accepted, store.layout.scalars, fields["density"], store.grid.voxel_volume)
     same = checksum(fields, table, 0) == int(store.checksums[row])
     print(f"sample {row} made again: {'the same bytes' if same else 'OTHER bytes'}")

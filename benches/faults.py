@@ -1,0 +1,165 @@
+"""Everything that may go wrong in a long generation, on real data: the store must come out the same every time.
+
+    python benches/faults.py samples=200 kills=20 grid=quarter folder=/tmp/faults json=result.json
+
+One process makes the store; then the same samples are made by Dask workers, by a process killed (SIGKILL) at random
+moments and resumed, by one interrupted (SIGINT) at random moments, by workers of which one is killed again and again,
+and after every byte of some files was spoiled and repaired. The content (SHA-256 of the rows' checksums, each row
+read and verified) must be equal in all of them; the program fails where it is not.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from omegaconf import DictConfig
+from report import arguments, machine, publish
+
+from engine import InputError, open_store
+from engine.verify import content, find_damage
+
+DEFAULTS = {
+    "samples": 200, "kills": 20, "interruptions": 3, "workers": 2, "flips": 20, "grid": "quarter", "shard": 8,
+    "seed": 0, "folder": None, "json": None,
+}  # fmt: skip
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Make the store in every way and compare."""
+    settings = arguments(DEFAULTS, __doc__)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(settings.folder or temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        result = run_all(settings, folder)
+    publish("Faults", result, settings.json)
+    contents = {entry["content"] for entry in result.values() if "content" in entry}
+    if len(contents) != 1:
+        sys.exit(f"error: the stores differ: {contents}")
+
+
+def run_all(settings: DictConfig, folder: Path) -> dict[str, Any]:
+    """What became of every way to make the store."""
+    rng = np.random.default_rng(settings.seed)
+    result: dict[str, Any] = {"machine": machine()}
+    places = {name: folder / f"{name}.zarr" for name in ("single", "workers", "killed", "interrupted", "dying")}
+    for place in places.values():
+        shutil.rmtree(place, ignore_errors=True)
+    started = time.monotonic()
+    finish(settings, places["single"])
+    seconds = time.monotonic() - started
+    result["single"] = examine(places["single"])
+    finish(settings, places["workers"], cluster(settings))
+    result["workers"] = examine(places["workers"])
+    moments = rng.uniform(0.0, 1.5 * seconds, settings.kills)
+    result["killed"] = disturb(settings, places["killed"], signal.SIGKILL, moments)
+    moments = rng.uniform(0.3 * seconds, 0.6 * seconds, settings.interruptions)
+    result["interrupted"] = disturb(settings, places["interrupted"], signal.SIGINT, moments)
+    result["dying"] = kill_workers(settings, places["dying"], rng)
+    result["spoiled"] = spoil(settings, places["killed"], rng)
+    return result
+
+
+def command(settings: DictConfig, place: Path, more: tuple[str, ...] = ()) -> list[str]:
+    """The generator's command line."""
+    keys = [f"{key}={settings[key]}" for key in ("samples", "grid", "shard", "seed")]
+    return [sys.executable, "-m", "engine.generate", *keys, "backend=cpu", f"out={place}", *more]
+
+
+def cluster(settings: DictConfig) -> tuple[str, ...]:
+    """Settings for workers of this machine."""
+    return ("cluster=local", f"cluster.workers={settings.workers}", "cluster.dashboard=0")
+
+
+def finish(settings: DictConfig, place: Path, more: tuple[str, ...] = ()) -> None:
+    """Run the generator to its end."""
+    subprocess.run(command(settings, place, more), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def examine(place: Path) -> dict[str, Any]:
+    """Rows and content of a store that must be whole."""
+    store = open_store(place)
+    if not store.complete.all() or find_damage(store):
+        sys.exit(f"error: {place} is not whole")
+    return {"rows": len(store), "content": content(store)}
+
+
+def disturb(settings: DictConfig, place: Path, sent: signal.Signals, moments: np.ndarray) -> dict[str, Any]:
+    """Send a signal at each moment [s] after a start, resume every time, and finish."""
+    counts, ended = [0], 0
+    for moment in moments:
+        running = subprocess.Popen(command(settings, place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            code = running.wait(moment)
+        except subprocess.TimeoutExpired:
+            running.send_signal(sent)
+            code = running.wait()
+        ended += code == 0
+        if code not in (0, -signal.SIGKILL, INTERRUPTED, -signal.SIGINT):
+            sys.exit(f"error: the generator ended with {code}")
+        counts.append(completed(place))
+        if counts[-1] < counts[-2]:
+            sys.exit("error: rows that were complete are gone")
+        if counts[-1] and find_damage(open_store(place)):
+            sys.exit("error: a complete row is damaged")
+    finish(settings, place)
+    return examine(place) | {"signals": len(moments) - ended, "rows_after_each": counts[1:]}
+
+
+def kill_workers(settings: DictConfig, place: Path, rng: np.random.Generator) -> dict[str, Any]:
+    """Kill a random worker process now and then until the store is there."""
+    running = subprocess.Popen(
+        command(settings, place, cluster(settings)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    killed = 0
+    while running.poll() is None:
+        time.sleep(float(rng.uniform(2.0, 6.0)))
+        try:
+            children = psutil.Process(running.pid).children()
+            workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+            if workers and killed < settings.kills // 4:
+                workers[int(rng.integers(len(workers)))].kill()
+                killed += 1
+        except psutil.NoSuchProcess:
+            continue
+    if running.returncode:
+        sys.exit(f"error: the generator ended with {running.returncode}")
+    return examine(place) | {"workers_killed": killed}
+
+
+def spoil(settings: DictConfig, place: Path, rng: np.random.Generator) -> dict[str, Any]:
+    """Flip single bytes of a whole store's chunks; each must be found and mended."""
+    files = [file for file in sorted(place.rglob("c/*")) if file.is_file()]
+    files += [file for file in sorted((place / "density" / "c").rglob("0")) if file.is_file()] * 4
+    found = 0
+    for _ in range(settings.flips):
+        file = files[int(rng.integers(len(files)))]
+        data = bytearray(file.read_bytes())
+        data[int(rng.integers(len(data)))] ^= int(rng.integers(1, 256))
+        file.write_bytes(data)
+        store = open_store(place)
+        found += bool(find_damage(store)) or not store.complete.all()
+        repair = [sys.executable, "-m", "engine.generate", f"repair={place}"]
+        subprocess.run(repair, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return examine(place) | {"bytes_flipped": settings.flips, "found": found}
+
+
+def completed(place: Path) -> int:
+    """Rows that are there."""
+    try:
+        return int(open_store(place).complete.sum())
+    except InputError:
+        return 0
+
+
+if __name__ == "__main__":
+    main()
