@@ -69,6 +69,7 @@ def simulate(
     backend: str | Backend = "auto",
     scheme: str = "converged",
     accuracy: float = 1.0,
+    faces: str = "harmonic",
     initial: NDArray[np.floating] | None = None,
     stop_volume: float | None = None,
     on_device: bool = False,
@@ -81,6 +82,7 @@ def simulate(
         backend: `auto`, `cpu`, `cuda`, or a backend.
         scheme: `converged`, or `gliomasolver` for comparisons with published data.
         accuracy: time steps are this many times shorter than the default's.
+        faces: mean of the diffusivity at a face, `harmonic`, or `arithmetic` for comparisons.
         initial: density at time 0, (batch, x, y, z) in [0, 1]; replaces the seed. Values outside tissue are
             dropped.
         stop_volume: stop a simulation once c >= 0.7 in more than this volume [ml].
@@ -97,8 +99,8 @@ def simulate(
     density = runner.zeros((len(batch), *atlas.grid.shape), on_device)
     volumes, ended, updates = np.zeros(len(batch)), [], np.zeros(len(batch), dtype=np.int64)
     stream = simulate_stream(
-        batch, atlas, backend=runner, scheme=scheme, accuracy=accuracy, initial=initial, stop_volume=stop_volume,
-        on_device=on_device,
+        batch, atlas, backend=runner, scheme=scheme, accuracy=accuracy, faces=faces, initial=initial,
+        stop_volume=stop_volume, on_device=on_device,
     )  # fmt: skip
     for row, one in enumerate(stream):
         one.write(density[row])
@@ -114,6 +116,7 @@ def simulate_stream(
     backend: str | Backend = "auto",
     scheme: str = "converged",
     accuracy: float = 1.0,
+    faces: str = "harmonic",
     initial: Iterable[NDArray[np.floating]] | None = None,
     stop_volume: float | None = None,
     on_device: bool = False,
@@ -126,7 +129,7 @@ def simulate_stream(
         InputError: as `simulate`.
     """
     runner = choose_backend(backend) if isinstance(backend, str) else backend
-    domain, voxel_volume = domain_of(atlas), atlas.grid.voxel_volume
+    domain, voxel_volume = domain_of(atlas, faces), atlas.grid.voxel_volume
     size = Size(SIZE_DENSITY) if stop_volume is None else Size(SIZE_DENSITY, int(stop_volume / voxel_volume + 1e-9))
     starts = None if initial is None else iter(initial)
 

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 HOST = Path(__file__).with_name("cuda_on_host.cpp")
+CTAS, THREADS = 3, 40
+"""Of a launch in the tests."""
 
 
 def build(source: Path, kernel: str, options: Sequence[str], folder: Path, *flags: str) -> Path:

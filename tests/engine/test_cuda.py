@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,49 +15,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
-from engine import GRIDS, Atlas, FisherKolmogorovParameters, Grid, InputError, load_atlas, simulate
+from engine import GRIDS, Atlas, FisherKolmogorovParameters, InputError, load_atlas, simulate
 from engine.backends import choose_backend, cuda
 from engine.backends.cuda import KERNEL, SOURCE, CudaBackend, compile_options
 from engine.domain import domain_of
 from tests.engine import host_device
-from tests.engine.host_device import HostDevice, build
-
-CTAS, THREADS = 3, 40
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("g++") is None:
-        pytest.skip("no g++ on this machine")
-    return build(SOURCE, KERNEL, compile_options(THREADS), tmp_path_factory.mktemp("kernel"))
+from tests.engine.brains import random_brain, random_tumors
+from tests.engine.host_device import CTAS, THREADS, HostDevice, build
 
 
 @pytest.fixture
 def device(library: Path) -> HostDevice:
     return HostDevice(library, CTAS, THREADS)
-
-
-def random_brain(seed: int, shortest: int = 9) -> Atlas:
-    """Blobs of tissue, of every shape and partly apart, in a box with three different edges."""
-    rng = np.random.default_rng(seed)
-    shape = tuple(int(n) for n in rng.integers(shortest, shortest + 10, 3))
-    smooth = ndimage.gaussian_filter(rng.standard_normal((2, *shape)), (0, 1.5, 1.5, 1.5))
-    tissue = smooth[0] > np.quantile(smooth[0], 0.35)
-    white = np.clip(0.5 + smooth[1] / smooth[1].std(), 0, 1)
-    return Atlas(tissue * white, tissue * (1 - white), ~tissue * 1.0, Grid(shape, 4.0))
-
-
-def random_tumors(seed: int, atlas: Atlas, count: int) -> list[FisherKolmogorovParameters]:
-    rng = np.random.default_rng(seed)
-    places = rng.choice(np.argwhere(atlas.tissue), count)
-    return [
-        FisherKolmogorovParameters(
-            rng.uniform(0.02, 1.5), rng.uniform(0.002, 0.2), rng.uniform(50, 300),
-            tuple(atlas.grid.from_voxel(place).tolist()),
-        ) for place in places
-    ]  # fmt: skip
 
 
 def assert_same(batch: list[FisherKolmogorovParameters], atlas: Atlas, device: HostDevice, **options) -> None:
