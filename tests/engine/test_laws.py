@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -198,7 +199,7 @@ def test_bad_calls_are_refused_in_a_sentence():
 
 def test_a_batch_larger_than_memory_is_refused_before_it_starts(monkeypatch):
     tumor = FisherKolmogorovParameters(0.1, 0.1, 100, tuple(BRAIN.grid.from_voxel(TISSUE[0]).tolist()))
-    monkeypatch.setattr("engine.simulate.os.sysconf", lambda name: 200)
+    monkeypatch.setattr(os, "sysconf", lambda name: 200)
     with pytest.raises(InputError, match="simulate_stream"):
         simulate([tumor] * 2, BRAIN)
     assert simulate([tumor], BRAIN).volumes.shape == (1,)
