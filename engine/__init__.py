@@ -5,7 +5,7 @@ from engine.atlas import Atlas, load_atlas
 from engine.errors import InputError
 from engine.grid import GRIDS, Grid
 from engine.imaging import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, observe, render_image
-from engine.parameters import FisherKolmogorovParameters
+from engine.parameters import FisherKolmogorovParameters, MassEffectParameters
 from engine.sampling import PRIORS, Prior, random_stream
 from engine.simulate import Simulated, SimulationResult, nearest_tissue, simulate, simulate_stream
 from engine.store import Store, create_store, open_store
@@ -20,6 +20,7 @@ __all__ = [
     "FisherKolmogorovParameters",
     "Grid",
     "InputError",
+    "MassEffectParameters",
     "Prior",
     "Simulated",
     "SimulationResult",

@@ -43,7 +43,7 @@ class MovingBrain:
         self._elasticity = Elasticity(cutout.coarse_brain, atlas.grid.spacing * cutout.factor)
         self._coarse_transport = Transport(self._elasticity.free)
         self.u = np.zeros_like(self._elasticity.free)
-        self._carried, self._before = self.u, self.u
+        self._carried = self.u
         self._places, self._brain = np.flatnonzero(cutout.domain.tissue), np.flatnonzero(atlas.brain)
         self._mobility = np.zeros_like(self.c)
         self._flat = np.zeros(cutout.domain.tissue.size, dtype=np.float32)
@@ -76,17 +76,20 @@ class MovingBrain:
     def settle(self) -> Field:
         """Solve for `u`; returns by how much it changed [mm], (3, X, Y, Z).
 
-        A first solution, for the fields as they lie, moves a coarse copy of them; the second is for that copy.
+        A coarse copy of the fields is moved to where they are expected, and u solved for; moved to where that takes
+        them, and u solved for again. They were expected as far ahead again as `carry` has taken them.
 
         Raises:
             NotConverged: a solve does not reach its tolerance.
         """
         coarse = [self.cutout.coarsen(field) for field in (self.c, *self.matter)]
-        first = self._solve(coarse, 2 * self.u - self._before)
-        ahead = (first - self._carried) / np.float32(self._elasticity.spacing)
-        second = self._solve(self._coarse_transport.move(coarse, ahead), first)
-        self._before, self.u = self.u, second
-        return self.u - self._before
+        before, place, expected = self.u, self._carried, 2 * self._carried - self.u
+        for _ in range(2):
+            shift = (expected - place) / np.float32(self._elasticity.spacing)
+            coarse, place = self._coarse_transport.move(coarse, shift), expected
+            expected = self._solve(coarse, expected)
+        self.u = expected
+        return self.u - before
 
     def _solve(self, fields: list[Field], guess: Field) -> Field:
         lam, mu = mix_lame(dict(zip(TISSUES, fields[1:], strict=True)), fields[0])
