@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import dask
+from dask_jobqueue import SLURMCluster
 from distributed import Client, Nanny, Scheduler, SpecCluster
 from omegaconf import DictConfig
 
@@ -149,12 +150,8 @@ def _replace_lost(cluster: Any) -> None:
 
 def _queued(settings: DictConfig) -> Any:
     """A cluster whose workers are Slurm jobs, one worker a job; its cores are the threads of that worker's solver."""
-    if find_spec("dask_jobqueue") is None:
-        raise InputError("cluster=slurm needs dask-jobqueue: pip install 'learn-morph-infer[cluster]'")
     if shutil.which("sbatch") is None:
         raise InputError("cluster=slurm needs sbatch, and it is not here: run this on a node that submits Slurm jobs")
-    from dask_jobqueue import SLURMCluster
-
     directives = [*settings.directives, *([f"--gres=gpu:{settings.gpus}"] if settings.gpus else [])]
     return SLURMCluster(
         cores=settings.cores, memory=settings.memory, processes=1, queue=settings.queue, account=settings.account,
@@ -168,6 +165,6 @@ def _queued(settings: DictConfig) -> Any:
 def _tell(client: Client) -> None:
     """Where to look at the cluster."""
     if find_spec("bokeh") is None:
-        print("no dashboard: pip install 'learn-morph-infer[cluster]' brings it", flush=True)
+        print("no dashboard: pip install 'learn-morph-infer[dashboard]' brings it", flush=True)
     else:
         print(f"dashboard: {client.dashboard_link}", flush=True)

@@ -205,7 +205,9 @@ def _summarize(store: Store, tally: Tally, failed: int) -> None:
     if tally.rows:
         busy = 100 * tally.solving / (seconds * len(tally.processes))
         cost = 1000 * tally.writing / tally.rows
-        print(f"{tally}; {len(tally.processes)} processes, solver busy {busy:.0f}%, {cost:.0f} ms a sample to write")
+        print(
+            f"{tally}; {len(tally.processes)} processes, solver busy {busy:.0f}%, writing took {cost:.0f} ms a sample"
+        )
 
 
 def _name(error: BaseException) -> str:
