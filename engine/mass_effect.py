@@ -22,7 +22,9 @@ Source: Ezhov et al., Learn-Morph-Infer, Medical Image Analysis 83 (2023) 102672
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
 
@@ -41,11 +43,11 @@ Field = NDArray[np.float32]
 
 DISPLACEMENT_SPACING = 3.6
 """Voxel [mm] on which the displacement is solved for (chosen by us: benches/mass_effect.py)."""
-SHIFT = 0.5
+SHIFT = 0.25
 """Largest expected move of an interval [mm] (chosen by us, likewise)."""
 FIRST_INTERVAL = 32
 """The first interval is this fraction of all steps: a seed pushes little."""
-FRONT = 1.5
+FRONT = 1.0
 """Largest way of the front in a time step [mm] (chosen by us, likewise): where it is wide, rho dt alone allows more."""
 FOLDED_WARNING = 0.01
 """Part of the brain with det(I + ∇u) <= 0 above which the displacement is not to be believed."""
@@ -85,7 +87,7 @@ def run(
     atlas: Atlas,
     *,
     accuracy: float = 1.0,
-    initial: Field | None = None,
+    initial: NDArray[np.floating] | None = None,
     stop_volume: float | None = None,
     stop_density: float = 0.7,
     displacement_spacing: float = DISPLACEMENT_SPACING,
@@ -119,6 +121,32 @@ def run(
     except NotConverged:
         ended = "not_converged"
     return _result(brain, ended)
+
+
+def run_all(
+    batch: Iterable[MassEffectParameters],
+    atlas: Atlas,
+    threads: int,
+    *,
+    accuracy: float = 1.0,
+    initial: Iterable[NDArray[np.floating]] | None = None,
+    stop_volume: float | None = None,
+    stop_density: float,
+) -> Iterator[Pushed]:
+    """`run` for many tumors, each on one of `threads` threads; results in the batch's order, a few held at a time."""
+    starts, running = None if initial is None else iter(initial), deque[Future[Pushed]]()
+    with ThreadPoolExecutor(threads) as pool:
+        for parameters in batch:
+            running.append(
+                pool.submit(
+                    run, parameters, atlas, accuracy=accuracy, initial=None if starts is None else next(starts),
+                    stop_volume=stop_volume, stop_density=stop_density,
+                )
+            )  # fmt: skip
+            if len(running) >= 2 * threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 def _result(brain: MovingBrain, ended: str) -> Pushed:

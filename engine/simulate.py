@@ -6,19 +6,25 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from engine.atlas import Atlas
-from engine.backends import Backend, Job, Outcome, Size, choose_backend
+from engine.backends import Backend, Job, Size, choose_backend
+from engine.backends.cpu import CpuBackend
 from engine.domain import Domain, Voxels, domain_of
 from engine.errors import InputError
 from engine.fisher_kolmogorov import check_origin, is_in_tissue, seed_voxels
-from engine.parameters import FisherKolmogorovParameters
+from engine.mass_effect import Pushed, run_all
+from engine.parameters import FisherKolmogorovParameters, MassEffectParameters
 from engine.time_steps import schedule
+
+Parameters = FisherKolmogorovParameters | MassEffectParameters
+Model = TypeVar("Model", FisherKolmogorovParameters, MassEffectParameters)
 
 SIZE_DENSITY = 0.7
 """Density [1] at which the size of a tumor is measured for the size filter and early stops."""
@@ -31,14 +37,38 @@ class SimulationResult:
     Attributes:
         density: c [1] at the end, float32 (batch, x, y, z); any array that speaks DLPack if it stays on a device.
         volumes: volume [ml] where c >= 0.7, float64 (batch,).
-        ended: how each ended: `duration` (at T) or `too_big` (stopped early by `stop_volume`).
+        ended: how each ended: `duration` (at T), `too_big` (stopped early by `stop_volume`), or `not_converged` (the
+            displacement could not be solved for; the density is where it stood then and not to be used).
         updates: voxel updates spent on each, int64 (batch,): tissue voxels computed, once for every stage.
+        pushed: for the mass-effect model what it found beside the density, such as `minimum_jacobian` of each
+            (`engine.mass_effect.Pushed`); empty for the first model.
     """
 
     density: Any
     volumes: NDArray[np.float64]
     ended: tuple[str, ...]
     updates: NDArray[np.int64]
+    pushed: tuple[Pushed, ...] = ()
+
+    @property
+    def displacement(self) -> NDArray[np.float32]:
+        """Displacement u [mm] of the mass-effect model, (batch, 3, x, y, z)."""
+        return np.stack([one.displacement for one in self.pushed])
+
+    @property
+    def white_matter(self) -> NDArray[np.float32]:
+        """Fraction [1] after the displacement, (batch, x, y, z); likewise `gray_matter` and `csf`."""
+        return np.stack([one.white_matter for one in self.pushed])
+
+    @property
+    def gray_matter(self) -> NDArray[np.float32]:
+        """See `white_matter`."""
+        return np.stack([one.gray_matter for one in self.pushed])
+
+    @property
+    def csf(self) -> NDArray[np.float32]:
+        """See `white_matter`."""
+        return np.stack([one.csf for one in self.pushed])
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,23 +77,21 @@ class Simulated:
 
     Attributes:
         volume: volume [ml] where c >= 0.7.
-        ended: `duration` or `too_big`.
+        ended: `duration`, `too_big` or `not_converged`.
         updates: voxel updates spent.
+        write: writes the density into an array (x, y, z) that is 0.
+        pushed: what the mass-effect model found beside the density.
     """
 
     volume: float
     ended: str
     updates: int
-    _outcome: Outcome
-    _domain: Domain
-
-    def write(self, out: Any) -> None:
-        """Write the density into an array (x, y, z) that is 0."""
-        self._domain.unpack(self._outcome.density, out)
+    write: Callable[[Any], None]
+    pushed: Pushed | None = None
 
 
 def simulate(
-    batch: Sequence[FisherKolmogorovParameters],
+    batch: Sequence[Parameters],
     atlas: Atlas,
     *,
     backend: str | Backend = "auto",
@@ -93,11 +121,12 @@ def simulate(
             more densities than memory holds.
     """
     _check_initial(initial, len(batch), atlas)
-    runner = choose_backend(backend) if isinstance(backend, str) else backend
+    runner = _runner(backend, batch[0] if len(batch) else None)
     if not on_device:
         _check_memory(len(batch), atlas)
     density = runner.zeros((len(batch), *atlas.grid.shape), on_device)
     volumes, ended, updates = np.zeros(len(batch)), [], np.zeros(len(batch), dtype=np.int64)
+    pushed: list[Pushed] = []
     stream = simulate_stream(
         batch, atlas, backend=runner, scheme=scheme, accuracy=accuracy, faces=faces, initial=initial,
         stop_volume=stop_volume, on_device=on_device,
@@ -106,11 +135,12 @@ def simulate(
         one.write(density[row])
         volumes[row], updates[row] = one.volume, one.updates
         ended.append(one.ended)
-    return SimulationResult(density, volumes, tuple(ended), updates)
+        pushed += [] if one.pushed is None else [one.pushed]
+    return SimulationResult(density, volumes, tuple(ended), updates, tuple(pushed))
 
 
 def simulate_stream(
-    batch: Iterable[FisherKolmogorovParameters],
+    batch: Iterable[Parameters],
     atlas: Atlas,
     *,
     backend: str | Backend = "auto",
@@ -128,13 +158,21 @@ def simulate_stream(
     Raises:
         InputError: as `simulate`.
     """
-    runner = choose_backend(backend) if isinstance(backend, str) else backend
+    first, batch = _first_of(batch)
+    runner = _runner(backend, first)
+    if isinstance(first, MassEffectParameters):
+        pushed = run_all(
+            _only(MassEffectParameters, batch), atlas, _threads_for_mass_effect(runner, scheme, faces),
+            accuracy=accuracy, initial=initial, stop_volume=stop_volume, stop_density=SIZE_DENSITY,
+        )  # fmt: skip
+        yield from (_from_pushed(one, atlas.grid.voxel_volume) for one in pushed)
+        return
     domain, voxel_volume = domain_of(atlas, faces), atlas.grid.voxel_volume
     size = Size(SIZE_DENSITY) if stop_volume is None else Size(SIZE_DENSITY, int(stop_volume / voxel_volume + 1e-9))
     starts = None if initial is None else iter(initial)
 
     def jobs() -> Iterator[Job]:
-        for parameters in batch:
+        for parameters in _only(FisherKolmogorovParameters, batch):
             times = schedule(parameters, domain.spacing, scheme, accuracy)
             if starts is None:
                 check_origin(atlas, parameters.origin)
@@ -144,7 +182,48 @@ def simulate_stream(
 
     for outcome in runner.run(domain, jobs(), size, on_device):
         ended = "too_big" if outcome.stopped else "duration"
-        yield Simulated(outcome.large * voxel_volume, ended, outcome.updates, outcome, domain)
+        write = partial(domain.unpack, outcome.density)
+        yield Simulated(outcome.large * voxel_volume, ended, outcome.updates, write)
+
+
+def _runner(backend: str | Backend, first: Parameters | None) -> Backend:
+    """The backend that is meant; only the CPU has the second model, so there it is what `auto` means."""
+    if not isinstance(backend, str):
+        return backend
+    return choose_backend("cpu" if backend == "auto" and isinstance(first, MassEffectParameters) else backend)
+
+
+def _first_of(batch: Iterable[Parameters]) -> tuple[Parameters | None, Iterable[Parameters]]:
+    """The first tumor, and all of them; no more than that one is drawn from a generator."""
+    rest = iter(batch)
+    first = next(rest, None)
+    return first, rest if first is None else chain([first], rest)
+
+
+def _only(kind: type[Model], batch: Iterable[Parameters]) -> Iterator[Model]:
+    """The batch, as long as it is of one model."""
+    for parameters in batch:
+        if not isinstance(parameters, kind):
+            raise InputError(f"a batch of {kind.__name__} holds {type(parameters).__name__}: give one model at a time")
+        yield parameters
+
+
+def _threads_for_mass_effect(runner: Backend, scheme: str, faces: str) -> int:
+    """Threads of the CPU, which alone has the second model."""
+    if (scheme, faces) != ("converged", "harmonic"):
+        raise InputError(f"scheme {scheme} with {faces} faces is not of the mass-effect model: leave them at default")
+    if not isinstance(runner, CpuBackend):
+        raise InputError(f"the mass-effect model does not run on backend {runner.name}: use backend=cpu")
+    return runner.threads
+
+
+def _from_pushed(one: Pushed, voxel_volume: float) -> Simulated:
+    volume = float(np.count_nonzero(one.density >= SIZE_DENSITY)) * voxel_volume
+    return Simulated(volume, one.ended, one.updates, partial(_copy, one.density), one)
+
+
+def _copy(density: NDArray[np.float32], out: Any) -> None:
+    out[...] = density
 
 
 def _seed(atlas: Atlas, domain: Domain, origin: Sequence[float]) -> Voxels:
