@@ -1,6 +1,7 @@
 """Digital twins: how far the pipeline's answer is from a known truth, before and after refinement.
 
     python benches/twins.py count=20 json=result.json
+    python benches/twins.py count=20 stages=[refined]
 
 Each twin is a tumor of the whole-brain prior grown in MNI152, with masks at random thresholds whose outlines are
 drawn with errors of 1 mm (`deviation=`); the pipeline sees that brain's images and the drawn masks. Three stages are
@@ -12,8 +13,9 @@ fallback counts as an answer and is counted.
 
 from __future__ import annotations
 
-import time
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from morph.pipeline import Personalization, run_pipeline
 from morph.refine import RefinementSettings
 from morph.twin import Twin, compare, make_twin
 from morph.twin_images import DEVIATION
+from morph.warp_cache import KeptRegistration
 
 STAGES = {"network": ("atlas", False), "patient_space": ("patient", False), "refined": ("patient", True)}
 """Stage -> where it solves, and whether it refines."""
@@ -43,55 +46,46 @@ SCORES = (
 )
 
 
-class Remembering:
-    """A registration that answers the second question about one patient with the first one's warp.
-
-    Attributes:
-        seconds: what the first answer took; it belongs to every stage.
-    """
-
-    def __init__(self, registration: AntsRegistration) -> None:
-        self.registration, self.patient, self.warp, self.seconds = registration, None, None, 0.0
-
-    def register(self, patient: Any, atlas: Any, ignore: Any) -> Any:
-        """See `morph.registration.Registration`."""
-        if self.patient is not patient:
-            started = time.perf_counter()
-            self.patient, self.warp = patient, self.registration.register(patient, atlas, ignore)
-            self.seconds = time.perf_counter() - started
-        return self.warp
-
-
 def main() -> None:
     """Run every twin through every stage."""
-    defaults = {"count": 10, "first": 0, "weights": "auto", "deviation": DEVIATION, "json": None}
+    defaults = {
+        "count": 10,
+        "first": 0,
+        "weights": "auto",
+        "deviation": DEVIATION,
+        "stages": list(STAGES),
+        "json": None,
+    }
     settings = arguments(defaults, __doc__)
     config = compose("run")
     brain = prepare_brain(load_anatomy("sri24"), settings.weights)
-    stages = {stage: how for stage, how in STAGES.items() if how[1] or brain.estimator is not None}
+    asked = [stage for stage in STAGES if stage in settings.stages]
+    stages = {stage: STAGES[stage] for stage in asked if STAGES[stage][1] or brain.estimator is not None}
     console = Console()
     rows: dict[str, list[dict[str, Any]]] = {stage: [] for stage in stages}
     for seed in range(settings.first, settings.first + settings.count):
         twin = make_twin(seed, deviation=settings.deviation)
-        registration = Remembering(AntsRegistration(**config.registration, seed=seed))
-        for stage, (space, refine) in stages.items():
-            search = RefinementSettings(**config.refinement, seed=seed) if refine else None
-            reused = registration.seconds
-            answer = run_pipeline(twin.patient, brain, registration, search, space)
-            rows[stage].append(score(seed, twin, answer, reused))
-            console.print(f"seed {seed} {stage}: " + ", ".join(f"{k} {show(rows[stage][-1][k])}" for k in SCORES))
+        with TemporaryDirectory() as folder:
+            registration = KeptRegistration(AntsRegistration(**config.registration, seed=seed), Path(folder))
+            registering = 0.0
+            for stage, (space, refine) in stages.items():
+                search = RefinementSettings(**config.refinement, seed=seed) if refine else None
+                answer = run_pipeline(twin.patient, brain, registration, search, space)
+                registering = max(registering, answer.seconds.get("registration", 0.0))
+                rows[stage].append(score(seed, twin, answer, registering))
+                console.print(f"seed {seed} {stage}: " + ", ".join(f"{k} {show(rows[stage][-1][k])}" for k in SCORES))
     result = {stage: summarize(rows[stage]) for stage in stages}
     console.print(table(rows))
     publish("Digital twins", {"machine": machine(), **result}, settings.json)
 
 
-def score(seed: int, twin: Twin, answer: Personalization, reused: float) -> dict[str, Any]:
-    """One answer against the truth; `reused` seconds were spent before and count as well."""
+def score(seed: int, twin: Twin, answer: Personalization, registering: float) -> dict[str, Any]:
+    """One answer against the truth; the registration took `registering` seconds, though a later stage reused it."""
     scores = compare(twin, answer)
     volumes = [int(np.count_nonzero(v.array >= 0.1)) for v in (twin.density, answer.density)]
     factor = max(volumes) / max(min(volumes), 1)
     wrong = (scores["dice_0.1"] or 0) < 0.5 or factor > 3
-    seconds = sum(answer.seconds.values()) + reused
+    seconds = sum(answer.seconds.values()) - answer.seconds.get("registration", 0.0) + registering
     return {
         "seed": seed,
         **scores,
@@ -117,8 +111,8 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def table(rows: dict[str, list[dict[str, Any]]]) -> Table:
     """Every refined twin on a line."""
-    shown = Table("seed", *SCORES, "verdict", title="refined answers")
-    for row in rows["refined"]:
+    shown = Table("seed", *SCORES, "verdict", title=f"{list(rows)[-1]} answers")
+    for row in rows[list(rows)[-1]]:
         shown.add_row(str(row["seed"]), *(show(row[key]) for key in SCORES), row["verdict"])
     return shown
 
