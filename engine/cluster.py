@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,8 @@ from importlib.util import find_spec
 from typing import Any
 
 import dask
-from dask_jobqueue import SLURMCluster
 from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed.cfexecutor import ClientExecutor
 from omegaconf import DictConfig
 
 from engine.backends import Backend
@@ -35,6 +36,8 @@ PATIENCE = 30.0
 """Seconds to wait for a scheduler that is said to run, and for its first worker (chosen by us)."""
 STARTS = 3
 """Times that workers of this machine are started before that is given up."""
+_DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+"""Run by every worker: Ctrl-C reaches a terminal's whole family, and the generator decides what it means."""
 _OURS = {
     "distributed.scheduler.allowed-failures": 0,
     "distributed.comm.timeouts.connect": PATIENCE,
@@ -55,7 +58,7 @@ def on_cluster(settings: DictConfig, backend: str | Backend) -> Iterator[Crew]:
         executor = client.get_executor(pure=False)
         machine = executor.submit(this_machine, backend).result()
         tend = partial(_replace_lost, client.cluster) if settings.kind == "local" else lambda: None
-        yield Crew(executor, machine, partial(executor.shutdown, wait=False), tend)
+        yield Crew(executor, machine, partial(_dismiss, executor, client), tend)
 
 
 @contextmanager
@@ -93,7 +96,10 @@ def _joined(address: str | None) -> Iterator[Client]:
 def _started_here(settings: DictConfig, backend: str | Backend) -> SpecCluster:
     """One worker process a device or core; one that dies is replaced, with the same device."""
     environments = worker_environments(backend, settings.workers, visible_devices())
-    options = {"nthreads": IN_FLIGHT, "memory_limit": 0, "silence_logs": logging.ERROR, "dashboard": False}
+    options = {
+        "nthreads": IN_FLIGHT, "memory_limit": 0, "silence_logs": logging.ERROR, "dashboard": False,
+        "preload": [_DEAF],
+    }  # fmt: skip
     workers = {
         name: {"cls": Nanny, "options": options | {"env": environment}} for name, environment in enumerate(environments)
     }
@@ -143,6 +149,13 @@ def visible_devices() -> list[str]:
     return [str(i) for i, line in enumerate(li for li in found.stdout.splitlines() if li.startswith("GPU "))]
 
 
+def _dismiss(executor: ClientExecutor, client: Client) -> None:
+    """Forget the tasks that wait; workers of our own end with the shards that they are writing, or drop them."""
+    executor.shutdown(wait=False)
+    if client.cluster is not None:
+        client.cluster.close()
+
+
 def _replace_lost(cluster: Any) -> None:
     """Start workers of this machine anew whose supervisor gave up, such as one killed while it started."""
     cluster.scale(len(cluster.worker_spec))
@@ -152,6 +165,10 @@ def _queued(settings: DictConfig) -> Any:
     """A cluster whose workers are Slurm jobs, one worker a job; its cores are the threads of that worker's solver."""
     if shutil.which("sbatch") is None:
         raise InputError("cluster=slurm needs sbatch, and it is not here: run this on a node that submits Slurm jobs")
+    interrupt = signal.getsignal(signal.SIGINT)
+    from dask_jobqueue import SLURMCluster
+
+    signal.signal(signal.SIGINT, interrupt)  # its import made Ctrl-C an exit without a word
     directives = [*settings.directives, *([f"--gres=gpu:{settings.gpus}"] if settings.gpus else [])]
     return SLURMCluster(
         cores=settings.cores, memory=settings.memory, processes=1, queue=settings.queue, account=settings.account,

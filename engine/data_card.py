@@ -101,7 +101,7 @@ def card_text(store: Store, rows: NDArray[np.intp]) -> str:
             _table(["", ""], [[name, str(value)] for name, value in facts.items()]),
             "## Parameters",
             _table(["quantity", "unit", "of", *QUANTILES], _quantile_rows(store, rows)),
-            DIFFERENCES if about["scheme"] == "converged" else "",
+            DIFFERENCES if (about["model"], about["scheme"]) == ("fisher_kolmogorov", "converged") else "",
             f"![Histograms of the parameters]({HISTOGRAMS})",
             "## Tumors",
             f"![Example tumors]({MOSAIC})",
@@ -133,7 +133,7 @@ def _quantile_rows(store: Store, rows: NDArray[np.intp]) -> list[list[str]]:
     for name, (values, unit) in quantities(store, rows).items():
         found = np.quantile(values, list(QUANTILES.values()))
         lines.append([name, unit, "here", *(f"{value:.3g}" for value in found)])
-        if name in PUBLISHED:
+        if name in PUBLISHED and store.attributes["model"] == "fisher_kolmogorov":
             lines.append(["", "", "published", *(f"{value:.3g}" for value in PUBLISHED[name])])
     return lines
 

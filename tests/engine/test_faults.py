@@ -48,9 +48,12 @@ def test_killed_and_resumed_generation_gives_the_same_store(command_made, tmp_pa
     assert not list(place.rglob("*.partial"))
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_ends_the_running_shards_and_says_how_to_resume(tmp_path, sent):
-    code, out, err = run_until(tmp_path / "stopped.zarr", 4, sent, ["samples=400"])
+@pytest.mark.parametrize(
+    ("sent", "crew"),
+    [(signal.SIGINT, []), (signal.SIGTERM, ["cluster=local", "cluster.workers=1", "cluster.dashboard=0"])],
+)
+def test_an_interruption_ends_the_running_shards_and_says_how_to_resume(tmp_path, sent, crew):
+    code, out, err = run_until(tmp_path / "stopped.zarr", 4, sent, ["samples=400", "backend=cpu", *crew])
     assert code == 130
     assert "Traceback" not in out + err
     count = completed(tmp_path / "stopped.zarr")
