@@ -116,24 +116,31 @@ def disturb(settings: DictConfig, place: Path, sent: signal.Signals, moments: np
 
 
 def kill_workers(settings: DictConfig, place: Path, rng: np.random.Generator) -> dict[str, Any]:
-    """Kill a random worker process now and then until the store is there."""
-    running = subprocess.Popen(
-        command(settings, place, cluster(settings)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    killed = 0
+    """Kill a random worker process now and then, each time after new rows, until the store is there."""
+    log = place.with_suffix(".log")
+    with log.open("w") as said:
+        running = subprocess.Popen(command(settings, place, cluster(settings)), stdout=said, stderr=said)
+    killed, seen = 0, 0
     while running.poll() is None:
-        time.sleep(float(rng.uniform(2.0, 6.0)))
-        try:
-            children = psutil.Process(running.pid).children()
-            workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-            if workers and killed < settings.kills // 4:
-                workers[int(rng.integers(len(workers)))].kill()
-                killed += 1
-        except psutil.NoSuchProcess:
-            continue
+        time.sleep(float(rng.uniform(0.5, 2.0)))
+        rows = completed(place)
+        if rows > seen and killed < settings.kills // 4:
+            seen, killed = rows, killed + kill_one(running.pid, rng)
     if running.returncode:
-        sys.exit(f"error: the generator ended with {running.returncode}")
+        sys.exit(f"error: the generator ended with {running.returncode}:\n{log.read_text()}")
     return examine(place) | {"workers_killed": killed}
+
+
+def kill_one(process: int, rng: np.random.Generator) -> int:
+    """Kill one worker of a generator, if it has any; returns how many were killed."""
+    try:
+        children = psutil.Process(process).children()
+        workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        if workers:
+            workers[int(rng.integers(len(workers)))].kill()
+    except psutil.NoSuchProcess:
+        return 0
+    return int(bool(workers))
 
 
 def spoil(settings: DictConfig, place: Path, rng: np.random.Generator) -> dict[str, Any]:
