@@ -7,6 +7,7 @@ the accepted rows are the same with and without it (`benches/screen.py`).
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,8 @@ import numpy as np
 
 from engine.atlas import Atlas
 from engine.backends import Backend
-from engine.parameters import FisherKolmogorovParameters
+from engine.model import Model
+from engine.parameters import FisherKolmogorovParameters, Parameters
 from engine.rows import split_of
 from engine.sampling import Prior
 from engine.simulate import nearest_tissue, simulate_stream
@@ -27,10 +29,13 @@ FINEST_UNSCREENED = 3.0
 SCREEN_MARGINS = (0.8, 1.7)
 """A screen rejects below this part of the smallest and above this part of the largest volume. Volume at 3.6 mm over
 volume at 1.8 mm was .90 to 1.55 on accepted tumors (`benches/screen.py`)."""
+MASS_EFFECT_MARGIN = 0.25
+"""With mass effect the first model is the screen, and a tumor that pushes is 1.3 to 2.8 times as large as one that
+does not (`benches/mass_effect.py`): the lower margin is multiplied by this."""
 LOOK_AHEAD = 6
 """Proposals of a sample that are screened together; which one is accepted does not depend on it."""
 
-Candidate = tuple[int, FisherKolmogorovParameters]
+Candidate = tuple[int, Parameters]
 
 
 @dataclass
@@ -38,7 +43,7 @@ class Draws:
     """The proposals of some samples that are still worth a full run, in order.
 
     Attributes:
-        screened: whether a coarser run comes first.
+        screened: whether a coarser run, or one without mass effect, comes first.
         following: sample -> the proposal that is drawn next.
         waiting: sample -> candidates (number, parameters) that passed the screen.
     """
@@ -50,6 +55,7 @@ class Draws:
     backend: Backend
     screened: bool
     following: dict[int, int]
+    model: Model = field(default_factory=Model)
     waiting: dict[int, deque[Candidate]] = field(default_factory=dict)
 
     def refill(self, samples: Sequence[int]) -> None:
@@ -62,13 +68,16 @@ class Draws:
             for (i, p), parameters, ok in zip(drawn, batch, passed, strict=True):
                 self.following[i] = p + 1
                 if ok:
-                    self.waiting.setdefault(i, deque()).append((p, parameters))
+                    tumor = self.model.tumor(parameters, self.seed, i, p)
+                    self.waiting.setdefault(i, deque()).append((p, tumor))
             empty = [i for i in empty if not self.waiting.get(i)]
 
     def _screen(self, batch: Sequence[FisherKolmogorovParameters]) -> list[bool]:
-        """Whether each may pass the size filter, judged on voxels twice as wide."""
-        coarse = _coarsened(self.atlas)
-        low, high = (margin * size for margin, size in zip(SCREEN_MARGINS, self.prior.size, strict=True))
+        """Whether each may pass the size filter, judged at rest, and on fine grids on voxels twice as wide."""
+        is_fine = self.atlas.grid.spacing < FINEST_UNSCREENED
+        coarse, margins = (_coarsened(self.atlas), SCREEN_MARGINS) if is_fine else (self.atlas, (1.0, 1.0))
+        low, high = (margin * size for margin, size in zip(margins, self.prior.size, strict=True))
+        low *= MASS_EFFECT_MARGIN if self.model.has_mass_effect else 1
         origins = [coarse.grid.from_world(self.atlas.grid.to_world(one.origin)).tolist() for one in batch]
         places = [nearest_tissue(origin, coarse) for origin in origins]
         near = [_is_near(a, b, coarse) for a, b in zip(origins, places, strict=True)]
@@ -79,7 +88,14 @@ class Draws:
 
 
 def accept_rows(
-    rows: range, seed: int, scheme: str, atlas: Atlas, prior: Prior, backend: Backend, screened: bool | None = None
+    rows: range,
+    seed: int,
+    scheme: str,
+    atlas: Atlas,
+    prior: Prior,
+    backend: Backend,
+    screened: bool | None = None,
+    model: Model | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
     """The first accepted proposal of every sample in `rows`, and how many proposals were looked at up to those.
 
@@ -90,11 +106,14 @@ def accept_rows(
         atlas: the brain.
         prior: what proposals are drawn from, and the size filter.
         backend: where they are simulated.
-        screened: whether proposals are screened on voxels twice as wide (default: on fine grids).
+        screened: whether proposals are screened on voxels twice as wide (default: on fine grids), or without mass
+            effect (default: if the model has it).
+        model: what grows (default: the first model).
     """
+    model = model or Model()
     if screened is None:
-        screened = atlas.grid.spacing < FINEST_UNSCREENED
-    draws = Draws(seed, scheme, atlas, prior, backend, screened, dict.fromkeys(rows, 0))
+        screened = atlas.grid.spacing < FINEST_UNSCREENED or model.has_mass_effect
+    draws = Draws(seed, scheme, atlas, prior, backend, screened, dict.fromkeys(rows, 0), model)
     accepted: dict[int, dict[str, Any]] = {}
     while pending := [i for i in rows if i not in accepted]:
         draws.refill(pending)
@@ -106,7 +125,7 @@ def _run_candidates(pending: Sequence[int], draws: Draws, accepted: dict[int, di
     """Run candidates of the samples until each is accepted or has none left; a rejected one makes room for the next."""
     ready, running = deque(pending), deque[tuple[int, Candidate]]()
 
-    def feed() -> Iterator[FisherKolmogorovParameters]:
+    def feed() -> Iterator[Parameters]:
         while ready:
             sample = ready.popleft()
             running.append((sample, draws.waiting[sample].popleft()))
@@ -120,8 +139,12 @@ def _run_candidates(pending: Sequence[int], draws: Draws, accepted: dict[int, di
             density = np.zeros(atlas.grid.shape, dtype=np.float32)
             one.write(density)
             split = split_of(draws.seed, sample)
-            accepted[sample] = {"density": density, "parameters": parameters, "proposal": proposal, "split": split}
-        elif draws.waiting[sample]:
+            row = {"density": density, "parameters": parameters, "proposal": proposal, "split": split}
+            accepted[sample] = row | ({"displacement": one.pushed.displacement} if one.pushed else {})
+            continue
+        if one.ended == "not_converged":
+            print(f"sample {sample}: proposal {proposal} refused, not converged: {parameters}", file=sys.stderr)
+        if draws.waiting[sample]:
             ready.append(sample)
 
 

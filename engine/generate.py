@@ -1,6 +1,7 @@
 """Generate a data set of simulated tumors.
 
     python -m engine.generate samples=100 out=runs/fk.zarr grid=half
+    python -m engine.generate samples=100 out=runs/me.zarr model=mass_effect
     python -m engine.generate samples=100000 shard=64 out=s3://bucket/fk.zarr cluster=local
     python -m engine.generate verify=runs/fk.zarr
     python -m engine.generate describe=runs/fk.zarr
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from engine.atlas import load_atlas
 from engine.backends import BACKENDS, choose_backend
@@ -27,6 +28,7 @@ from engine.errors import InputError
 from engine.fill import fill
 from engine.grid import GRIDS
 from engine.locks import locked
+from engine.model import MODELS, Model, model_of
 from engine.recipe import describe, recipe_of
 from engine.sampling import PRIORS
 from engine.shards import Maker, RemoteWorkshop, Workshop
@@ -55,13 +57,25 @@ def main(config: DictConfig) -> int:
 def _generate(config: DictConfig, out: str) -> int:
     samples, shard, seed = (_whole(config, key, low) for key, low in (("samples", 1), ("shard", 1), ("seed", 0)))
     scheme = _known("scheme", config.scheme, SCHEMES)
-    _known("backend", config.backend, BACKENDS)
+    backend, model = _known("backend", config.backend, BACKENDS), _model(config)
     prior, grid = PRIORS[_known("prior", config.prior.name, PRIORS)], GRIDS[_known("grid", config.grid.name, GRIDS)]
     files = _atlas_files(config) if "files" in config.atlas else None
     atlas = load_atlas(files or config.atlas.name, grid)
-    with locked(out), _crew(config, config.backend) as crew:
-        store = create_store(out, samples, describe(atlas, prior, seed, scheme, shard, crew.machine, files))
+    with locked(out), _crew(config, _where(backend, model)) as crew:
+        store = create_store(out, samples, describe(atlas, prior, seed, scheme, shard, crew.machine, files, model))
         return fill(store, crew, _maker(config, store))
+
+
+def _model(config: DictConfig) -> Model:
+    chosen = OmegaConf.to_container(config.model)
+    assert isinstance(chosen, dict)
+    name = _known("model", chosen.pop("name", None), MODELS)
+    return model_of({"model": name} | {str(key): value for key, value in chosen.items()})
+
+
+def _where(backend: str, model: Model) -> str:
+    """The backend that is meant: only the CPU has the second model."""
+    return "cpu" if backend == "auto" and model.has_mass_effect else backend
 
 
 def _repair(config: DictConfig, place: str) -> int:

@@ -14,7 +14,7 @@ import zarr
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from engine.errors import InputError
-from engine.parameters import FisherKolmogorovParameters
+from engine.parameters import FisherKolmogorovParameters, MassEffectParameters
 from engine.rows import SPLITS, VOLUME_THRESHOLDS
 
 COMPRESSION = BloscCodec(cname="zstd", clevel=3, shuffle=BloscShuffle.shuffle)
@@ -23,6 +23,7 @@ UNITS = {
     "diffusivity": "mm2/day",
     "proliferation": "1/day",
     "duration": "day",
+    "coupling": "kPa",
     "mu1": "mm",
     "mu2": "1",
 }
@@ -55,7 +56,7 @@ class Layout:
         fields: arrays on the grid; `density` is always among them.
     """
 
-    parameters: type[FisherKolmogorovParameters]
+    parameters: type[FisherKolmogorovParameters] | type[MassEffectParameters]
     fields: Mapping[str, Field]
 
     @property
@@ -91,7 +92,11 @@ _COMMON_COLUMNS = {
     "complete": Column("bool", {"long_name": "whether the row is there"}),
 }
 _DENSITY = Field({"units": "1", "long_name": "tumor cell density"})
-LAYOUTS = {"fisher_kolmogorov": Layout(FisherKolmogorovParameters, {"density": _DENSITY})}
+_DISPLACEMENT = Field({"units": "mm", "long_name": "displacement of the tissue along x, y and z"}, {"axis": 3})
+LAYOUTS = {
+    "fisher_kolmogorov": Layout(FisherKolmogorovParameters, {"density": _DENSITY}),
+    "mass_effect": Layout(MassEffectParameters, {"density": _DENSITY, "displacement": _DISPLACEMENT}),
+}
 
 
 def layout_of(model: object) -> Layout:

@@ -163,3 +163,7 @@ class MassEffectParameters:
         """
         growth = FisherKolmogorovParameters.from_invariants(mu1, mu2, origin, front_speed)
         return cls(growth.diffusivity, growth.proliferation, growth.duration, origin, coupling)
+
+
+Parameters = FisherKolmogorovParameters | MassEffectParameters
+"""One tumor of any model; its class says which."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Hashable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib import metadata
 from typing import Any, cast
@@ -18,7 +18,8 @@ from engine.backends import Backend, choose_backend
 from engine.errors import InputError
 from engine.fisher_kolmogorov import PHYSICS_VERSION
 from engine.grid import Grid
-from engine.parameters import FisherKolmogorovParameters
+from engine.model import Model, model_of
+from engine.parameters import Parameters
 from engine.sampling import Prior
 from engine.simulate import simulate
 from engine.store import SCHEMA_VERSION
@@ -46,14 +47,21 @@ def instruction_set() -> str:
 
 
 def describe(
-    atlas: Atlas, prior: Prior, seed: int, scheme: str, shard: int, machine: Machine, files: Any = None
+    atlas: Atlas,
+    prior: Prior,
+    seed: int,
+    scheme: str,
+    shard: int,
+    machine: Machine,
+    files: Any = None,
+    model: Model | None = None,
 ) -> dict[str, Any]:
     """The attributes of a store: all that decides its content, and the version that wrote it."""
     grid = atlas.grid
     return {
         "schema_version": SCHEMA_VERSION,
         "physics_version": PHYSICS_VERSION,
-        "model": "fisher_kolmogorov",
+        **(model or Model()).attributes,
         "scheme": scheme,
         "atlas": {"name": atlas.name, "content_hash": atlas.content_hash, "files": files},
         "grid": {"shape": list(grid.shape), "spacing": grid.spacing, "corner": list(grid.corner)},
@@ -76,6 +84,7 @@ class Recipe:
         seed: of the random streams.
         scheme: of the time steps.
         backend: where simulations run.
+        model: what grows.
     """
 
     atlas: Atlas
@@ -83,14 +92,16 @@ class Recipe:
     seed: int
     scheme: str
     backend: Backend
+    model: Model = field(default_factory=Model)
 
     def accept(self, rows: range) -> tuple[list[dict[str, Any]], int]:
         """The samples `rows`, and how many proposals were simulated for them."""
-        return accept_rows(rows, self.seed, self.scheme, self.atlas, self.prior, self.backend)
+        return accept_rows(rows, self.seed, self.scheme, self.atlas, self.prior, self.backend, model=self.model)
 
-    def propose(self, sample: int, proposal: int) -> FisherKolmogorovParameters:
+    def propose(self, sample: int, proposal: int) -> Parameters:
         """One draw of a sample's stream."""
-        return self.prior.propose(self.seed, sample, proposal, self.atlas)
+        growth = self.prior.propose(self.seed, sample, proposal, self.atlas)
+        return self.model.tumor(growth, self.seed, sample, proposal)
 
     def attempt(self, sample: int, proposal: int) -> None:
         """Simulate one proposal, for what it raises."""
@@ -119,7 +130,7 @@ def _recipe(text: str, backend: Any) -> Recipe:
     atlas = load_atlas(described["files"] or described["name"], Grid(tuple(grid["shape"]), grid["spacing"]))
     if atlas.content_hash != described["content_hash"]:
         raise InputError(f"the atlas {described['name']} found here differs from the store's")
-    return Recipe(atlas, prior_of(about), about["seed"], about["scheme"], runner)
+    return Recipe(atlas, prior_of(about), about["seed"], about["scheme"], runner, model_of(about))
 
 
 def prior_of(attributes: Mapping[str, Any]) -> Prior:

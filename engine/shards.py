@@ -17,7 +17,7 @@ import numpy as np
 
 from engine.backends import Backend
 from engine.errors import InputError
-from engine.parameters import FisherKolmogorovParameters
+from engine.parameters import Parameters
 from engine.places import UNREACHABLE, reason
 from engine.recipe import Recipe, recipe_of
 from engine.store import Store, open_store
@@ -60,7 +60,7 @@ class Maker(Protocol):
         """Simulate one proposal of a sample."""
         ...
 
-    def propose(self, sample: int, proposal: int) -> FisherKolmogorovParameters:
+    def propose(self, sample: int, proposal: int) -> Parameters:
         """The parameters of a proposal."""
         ...
 
@@ -103,7 +103,7 @@ class Workshop:
         with _SOLVER:
             self.recipe.attempt(sample, proposal)
 
-    def propose(self, sample: int, proposal: int) -> FisherKolmogorovParameters:
+    def propose(self, sample: int, proposal: int) -> Parameters:
         """See `Maker`."""
         return self.recipe.propose(sample, proposal)
 
@@ -132,7 +132,7 @@ class RemoteWorkshop:
         """See `Maker`."""
         self._workshop().attempt(sample, proposal)
 
-    def propose(self, sample: int, proposal: int) -> FisherKolmogorovParameters:
+    def propose(self, sample: int, proposal: int) -> Parameters:
         """See `Maker`."""
         return self._workshop().propose(sample, proposal)
 

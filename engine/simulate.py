@@ -20,10 +20,9 @@ from engine.domain import Domain, Voxels, domain_of
 from engine.errors import InputError
 from engine.fisher_kolmogorov import check_origin, is_in_tissue, seed_voxels
 from engine.mass_effect import Pushed, run_all
-from engine.parameters import FisherKolmogorovParameters, MassEffectParameters
+from engine.parameters import FisherKolmogorovParameters, MassEffectParameters, Parameters
 from engine.time_steps import schedule
 
-Parameters = FisherKolmogorovParameters | MassEffectParameters
 Model = TypeVar("Model", FisherKolmogorovParameters, MassEffectParameters)
 
 SIZE_DENSITY = 0.7

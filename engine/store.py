@@ -23,14 +23,14 @@ from engine.atlas import Atlas, load_atlas
 from engine.errors import InputError
 from engine.grid import Grid
 from engine.layout import Layout, add_missing_arrays, arrays_of, layout_of
-from engine.parameters import FisherKolmogorovParameters
+from engine.parameters import Parameters
 from engine.places import UNREACHABLE, delete, reason, refuse_other_content, sweep, zarr_store
 from engine.rows import SPLITS, checksum, halve, tabulate
 
 SCHEMA_VERSION = 1
 IDENTITY = (
-    "schema_version", "physics_version", "model", "scheme", "atlas.content_hash", "grid", "prior", "seed", "shard",
-    "backend", "instruction_set",
+    "schema_version", "physics_version", "model", "coupling", "scheme", "atlas.content_hash", "grid", "prior", "seed",
+    "shard", "backend", "instruction_set",
 )  # fmt: skip
 """Attributes that must agree before a store is extended: rounding decides which proposals pass the size filter."""
 DAMAGE = (RuntimeError, ValueError, KeyError, *UNREACHABLE)
@@ -127,7 +127,7 @@ class Store:
         """A field of a row as it is kept, float16 (*axes, x, y, z)."""
         return np.asarray(self._arrays[name][row])
 
-    def row_parameters(self, row: int) -> FisherKolmogorovParameters:
+    def row_parameters(self, row: int) -> Parameters:
         """The parameters that grew a row."""
         own = {name: float(np.asarray(self._arrays[name][row])) for name in self.layout.own}
         x, y, z = np.asarray(self._arrays["origin"][row]).tolist()
