@@ -171,8 +171,18 @@ def _activate_around(c, starts, fill, links, offsets, state, active, frontier, c
         kept += 1
     counters[_WAITING] = kept
     if counters[_ACTIVE] > counters[_ORDERED] + counters[_ORDERED] // 4:
-        active[: counters[_ACTIVE]].sort()
+        _list_in_order(starts, state, active)
         counters[_ORDERED] = counters[_ACTIVE]
+
+
+@njit(nogil=True, cache=True)
+def _list_in_order(starts, state, active):  # type: ignore[no-untyped-def]
+    """Write the active list again in flat order, so that neighbors are computed soon after each other."""
+    count = 0
+    for b in range(starts.size):
+        if state[b]:
+            active[count] = starts[b]
+            count += 1
 
 
 @njit(nogil=True, cache=True)
