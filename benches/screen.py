@@ -26,13 +26,13 @@ PART = 20
 
 def main() -> None:
     """Draw twice, compare, report."""
-    settings = arguments({"count": 2000, "grid": "full", "seed": 0, "json": None}, __doc__)
+    settings = arguments({"count": 2000, "first": 0, "grid": "full", "seed": 0, "json": None}, __doc__)
     atlas, prior, backend = load_atlas("sri24", GRIDS[settings.grid]), PRIORS["whole_brain"], choose_backend("auto")
-    coarse = atlas.coarsened()
+    coarse, last = atlas.coarsened(), settings.first + settings.count
     changed, ratios, seconds = [], [], {True: 0.0, False: 0.0}
     with progress("screen", settings.count) as advance:
-        for first in range(0, settings.count, PART):
-            rows, drawn = range(first, min(first + PART, settings.count)), {}
+        for first in range(settings.first, last, PART):
+            rows, drawn = range(first, min(first + PART, last)), {}
             for screened in (True, False):
                 started = time.perf_counter()
                 drawn[screened], _ = accept_rows(rows, settings.seed, "converged", atlas, prior, backend, screened)
@@ -43,7 +43,8 @@ def main() -> None:
             advance(len(rows), f"{len(changed)} changed")
     low, median, high = np.quantile(ratios, (0, 0.5, 1))
     publish("Screen", {
-        "machine": machine(), "grid": settings.grid, "rows": settings.count, "changed": len(changed),
+        "machine": machine(), "grid": settings.grid,
+        "first": settings.first, "rows": settings.count, "changed": len(changed),
         "volume_ratio_lowest": float(low), "volume_ratio_median": float(median), "volume_ratio_highest": float(high),
         "margins": f"{SCREEN_MARGINS[0]} to {SCREEN_MARGINS[1]}",
         "accepted_per_second": settings.count / seconds[True],

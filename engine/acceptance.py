@@ -22,13 +22,15 @@ from engine.model import Model
 from engine.parameters import FisherKolmogorovParameters, Parameters
 from engine.rows import split_of
 from engine.sampling import Prior
-from engine.simulate import nearest_tissue, simulate_stream
+from engine.simulate import Simulated, nearest_tissue, simulate_stream
 
 FINEST_UNSCREENED = 3.0
 """Grids with wider voxels [mm] are not screened: there the bias is not known, and a run costs little."""
 SCREEN_MARGINS = (0.8, 1.7)
-"""A screen rejects below this part of the smallest and above this part of the largest volume. Volume at 3.6 mm over
-volume at 1.8 mm was .90 to 1.55 on accepted tumors (`benches/screen.py`)."""
+"""A screen rejects below this part of the smallest and above this part of the largest volume: volume at 3.6 mm over
+volume at 1.8 mm is mostly .9 to 1.6 (`benches/screen.py`)."""
+SCREEN_DENSITY = 0.5
+"""Too small is judged at this density: where a tumor only just reaches 0.7, its volume there says nothing."""
 MASS_EFFECT_MARGIN = 0.25
 """With mass effect the first model is the screen, and a tumor that pushes is 1.3 to 2.8 times as large as one that
 does not (`benches/mass_effect.py`): the lower margin is multiplied by this."""
@@ -83,7 +85,7 @@ class Draws:
         near = [_is_near(a, b, coarse) for a, b in zip(origins, places, strict=True)]
         moved = [replace(parameters, origin=place) for parameters, place in zip(batch, places, strict=True)]
         runs = simulate_stream(moved, coarse, backend=self.backend, scheme=self.scheme, stop_volume=high)
-        fits = [one.ended == "duration" and low <= one.volume <= high for one in runs]
+        fits = [one.ended == "duration" and _is_larger(one, low, coarse) and one.volume <= high for one in runs]
         return [ok or not comparable for ok, comparable in zip(fits, near, strict=True)]
 
 
@@ -146,6 +148,15 @@ def _run_candidates(pending: Sequence[int], draws: Draws, accepted: dict[int, di
             print(f"sample {sample}: proposal {proposal} refused, not converged: {parameters}", file=sys.stderr)
         if draws.waiting[sample]:
             ready.append(sample)
+
+
+def _is_larger(one: Simulated, volume: float, atlas: Atlas) -> bool:
+    """Whether a tumor has at least this volume [ml] where c >= `SCREEN_DENSITY`."""
+    if one.volume >= volume:
+        return True
+    density = np.zeros(atlas.grid.shape, dtype=np.float32)
+    one.write(density)
+    return float(np.count_nonzero(density >= SCREEN_DENSITY)) * atlas.grid.voxel_volume >= volume
 
 
 @lru_cache(maxsize=4)
