@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.atlas import Atlas
 from engine.errors import InputError
 from engine.parameters import COUPLING, FisherKolmogorovParameters, MassEffectParameters, Parameters
 from engine.sampling import Range, random_stream
@@ -54,12 +58,19 @@ class Model:
 
     def tumor(self, growth: FisherKolmogorovParameters, seed: int, sample: int, proposal: int) -> Parameters:
         """A proposal of the prior as a tumor of this model; the coupling has a random stream of its own."""
+        rng = random_stream(seed, sample, proposal, _COUPLING_STREAM)
+        return self.with_coupling(growth, float(rng.uniform(*self.coupling)))
+
+    def with_coupling(self, growth: FisherKolmogorovParameters, coupling: float | None = None) -> Parameters:
+        """A tumor of this model with this growth; `coupling` [kPa] is by default the middle of what is drawn."""
         if not self.has_mass_effect:
             return growth
-        rng = random_stream(seed, sample, proposal, _COUPLING_STREAM)
-        return MassEffectParameters(
-            growth.diffusivity, growth.proliferation, growth.duration, growth.origin, float(rng.uniform(*self.coupling))
-        )
+        chosen = sum(self.coupling) / 2 if coupling is None else coupling
+        return MassEffectParameters(growth.diffusivity, growth.proliferation, growth.duration, growth.origin, chosen)
+
+    def scene(self, atlas: Atlas) -> NDArray[np.bool_]:
+        """Where a tumor of this model can be seen, bool (x, y, z): one that pushes also moves into what was CSF."""
+        return atlas.brain if self.has_mass_effect else atlas.tissue
 
 
 def model_of(attributes: Mapping[str, Any]) -> Model:

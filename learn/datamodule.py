@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, DistributedSampler
 
 from engine import InputError, Store
+from engine.model import model_of
 from learn.crop import Crop, memory_needed
 from learn.dataset import TumorDataset
 from learn.targets import Targets
@@ -67,7 +68,7 @@ class TumorDataModule(pl.LightningDataModule):
         """Open the datasets, once."""
         if self.datasets:
             return
-        tissue = self.store.load_atlas().tissue
+        tissue = model_of(self.store.attributes).scene(self.store.load_atlas())
         samples = sum(len(rows) for rows in self.rows.values())
         in_memory = memory_needed(samples, self.crop) <= self.cache_gb
         for split, rows in self.rows.items():

@@ -38,7 +38,7 @@ class TumorDataset(Dataset[tuple[Tensor, Tensor]]):
         store: an open store, complete for `rows`.
         rows: indices of samples, int (n,).
         targets: what to predict.
-        tissue: the atlas' tissue mask on the full grid, bool (x, y, z); images are 0 outside.
+        tissue: where a tumor can be seen on the full grid, bool (x, y, z); images are 0 outside.
         crop: the box that the network sees.
         seed: of the thresholds drawn in every epoch.
         fixed_thresholds: True for validation and test.

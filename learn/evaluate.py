@@ -30,6 +30,7 @@ from engine import (
 )
 from engine.command import require, run_command
 from engine.fisher_kolmogorov import PHYSICS_VERSION
+from engine.model import model_of
 from engine.progress import progress
 from learn.datamodule import split_rows
 from learn.dataset import draw_fixed_image
@@ -129,18 +130,19 @@ def evaluate(estimator: Estimator, store: Store, rows: NDArray[np.integer], back
     Raises:
         InputError: the estimator does not predict a whole tumor.
     """
-    atlas = store.load_atlas()
+    atlas, model = store.load_atlas(), model_of(store.attributes)
+    scene = model.scene(atlas)
     columns = store.parameters
     parts: list[Columns] = []
     moved = 0
     with progress("evaluate", len(rows)) as advance:
         for batch in np.array_split(rows, range(BATCH, len(rows), BATCH)):
             true = np.stack([store.density(int(row)) for row in batch])
-            images = [
-                draw_fixed_image(density, int(row), atlas.tissue) for row, density in zip(batch, true, strict=True)
-            ]
+            images = [draw_fixed_image(density, int(row), scene) for row, density in zip(batch, true, strict=True)]
             predicted = estimator.predict(np.stack(images))
-            tumors, outside = predicted_tumors(predicted, atlas)
+            growths, outside = predicted_tumors(predicted, atlas)
+            couplings = predicted["coupling"].clip(0).tolist() if "coupling" in predicted else [None] * len(growths)
+            tumors = [model.with_coupling(*both) for both in zip(growths, couplings, strict=True)]
             again = simulate(tumors, atlas, backend=backend, scheme=store.attributes["scheme"]).density
             parts.append(
                 parameter_errors(
@@ -157,7 +159,7 @@ def evaluate(estimator: Estimator, store: Store, rows: NDArray[np.integer], back
 def predicted_tumors(
     predicted: Mapping[str, NDArray[np.float64]], atlas: Atlas
 ) -> tuple[list[FisherKolmogorovParameters], int]:
-    """Predictions as tumors that can be simulated, and how many origins had to be moved into tissue.
+    """Predictions as growth that can be simulated, and how many origins had to be moved into tissue.
 
     Raises:
         InputError: a quantity is missing.

@@ -76,3 +76,16 @@ def test_couplings_that_cannot_be_drawn_are_refused(coupling):
 def test_unknown_models_are_refused():
     with pytest.raises(InputError, match="mass_effect"):
         Model("swelling")
+
+
+def test_a_pushing_tumor_is_seen_in_all_of_the_brain():
+    assert np.array_equal(Model().scene(BRAIN), BRAIN.tissue)
+    assert np.array_equal(Model("mass_effect").scene(BRAIN), BRAIN.brain)
+
+
+def test_a_prediction_without_coupling_gets_the_middle_of_what_was_drawn():
+    growth = PRIOR.propose(3, 0, 0, BRAIN)
+    assert Model("mass_effect", (4.0, 20.0)).with_coupling(growth) == MassEffectParameters(
+        growth.diffusivity, growth.proliferation, growth.duration, growth.origin, 12.0
+    )
+    assert Model().with_coupling(growth) is growth
