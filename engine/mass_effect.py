@@ -9,7 +9,7 @@ is carried there stays. Growth is the first model's code with the first model's 
 nothing moves by much more than `SHIFT`. After each, u is solved for on voxels of about `DISPLACEMENT_SPACING`, twice:
 the first solution moves a coarse copy of all fields, the second sees where that took them. Fields are then moved to
 the second plus half of what the next interval is expected to add, so that an interval's growth sees its mean anatomy
-(second order in time as long as u is smooth in it); the last move ends at T with exactly u(T).
+(observed order in time: 1 to 1.5); the last move ends at T with exactly u(T).
 
 c >= 0 always; compression may lift it above 1, which is reported and not clipped. Each tissue's mass is conserved to
 rounding, and with γ = 0 the numbers are the first model's.

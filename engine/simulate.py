@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -19,7 +20,7 @@ from engine.backends.cpu import CpuBackend
 from engine.domain import Domain, Voxels, domain_of
 from engine.errors import InputError
 from engine.fisher_kolmogorov import check_origin, is_in_tissue, seed_voxels
-from engine.mass_effect import Pushed, run_all
+from engine.mass_effect import FOLDED_WARNING, Pushed, run_all
 from engine.parameters import FisherKolmogorovParameters, MassEffectParameters, Parameters
 from engine.time_steps import schedule
 
@@ -135,6 +136,7 @@ def simulate(
         volumes[row], updates[row] = one.volume, one.updates
         ended.append(one.ended)
         pushed += [] if one.pushed is None else [one.pushed]
+    _warn_of_folds(pushed)
     return SimulationResult(density, volumes, tuple(ended), updates, tuple(pushed))
 
 
@@ -245,6 +247,16 @@ def _check_initial(initial: NDArray[np.floating] | None, count: int, atlas: Atla
         raise InputError(f"initial has shape {initial.shape}, expected (batch, x, y, z) = {expected}")
     if not np.all((initial >= 0) & (initial <= 1)):
         raise InputError("initial densities must lie in [0, 1]")
+
+
+def _warn_of_folds(pushed: Sequence[Pushed]) -> None:
+    worst = max((one.folded for one in pushed), default=0.0)
+    if worst > FOLDED_WARNING:
+        warnings.warn(
+            f"the displacement folds {100 * worst:.1f}% of the brain, more than {100 * FOLDED_WARNING:.0f}%: the tumor "
+            "is too large or the coupling too strong for small strains, so do not believe it",
+            stacklevel=3,
+        )
 
 
 def _check_memory(count: int, atlas: Atlas) -> None:

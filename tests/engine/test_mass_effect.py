@@ -183,6 +183,13 @@ def test_a_brain_that_fills_its_grid_is_held_at_the_edge_of_the_grid():
     assert np.abs(result.displacement[0, [0, -1]]).max() < np.abs(result.displacement[0]).max() / 2
 
 
+def test_a_folded_brain_is_warned_of():
+    tumor = MassEffectParameters(0.15, 0.10, 130, ORIGIN, 400.0)
+    with pytest.warns(UserWarning, match="folds"):
+        result = simulate([tumor], BRAIN)
+    assert result.pushed[0].folded > 0.01
+
+
 def test_a_ventricle_beside_the_tumor_is_compressed(pushed, tmp_path: Path):
     before, after = (BRAIN.csf >= 0.5).sum(), (pushed.csf >= 0.5).sum()
     assert after < 0.9 * before
