@@ -2,7 +2,7 @@
 
 The images serve the checks, which compare masks with images; their contrasts are rough. Every outline is moved along
 its normal by a smooth random field, so that neighboring places err together. With 1 mm of standard deviation the Dice
-between drawn and true outline is .97-.98 for nine twins; two readers of a real tumor agree less.
+between drawn and true outline is .93-.96 on four twins of 16-296 ml; two readers of a real tumor agree less.
 """
 
 from __future__ import annotations
