@@ -22,7 +22,9 @@ MU1_RANGE = (2.5, 50.0)
 MU2_RANGE = (2.5, 18.0)
 """What accepted samples of the prior reach (2.7-45 mm, 2.8-16.6), slightly wider: bounds of the search."""
 THRESHOLD_PULL = 0.03
-"""Loss of a threshold at an end of its range (ours: of 0, .003, .01, .03 the best on nine twins at 3.6 mm; it hurts extreme ones)."""
+"""Loss of a threshold at an end of its range (ours: of 0, .003, .01 and .03 the best on nine twins at 3.6 mm).
+
+It costs tumors whose true thresholds lie at an end: their fronts come out too narrow or too wide."""
 THRESHOLD_STEP = 0.01
 """Step [1] of the thresholds that are tried (ours)."""
 
