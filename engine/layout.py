@@ -18,7 +18,8 @@ from engine.parameters import FisherKolmogorovParameters, MassEffectParameters
 from engine.rows import SPLITS, VOLUME_THRESHOLDS
 
 COMPRESSION = BloscCodec(cname="zstd", clevel=3, shuffle=BloscShuffle.shuffle)
-"""Of fields. `benches/codecs.py`: the smallest that leaves a write below 20 ms; higher levels save less than 7%."""
+"""Of fields: a write of 128³ stays below 20 ms (`benches/codecs.py`). Level 5 saves 6% more and takes 1.7 times as
+long to encode, level 9 saves 12% and takes 50 times as long."""
 UNITS = {
     "diffusivity": "mm2/day",
     "proliferation": "1/day",
