@@ -25,11 +25,11 @@ from report import arguments, machine, publish
 
 from engine import GRIDS, Atlas, FisherKolmogorovParameters, load_atlas, simulate
 from engine.backends import Backend, choose_backend
-from engine.backends.cpu import available_cores
 from engine.command import compose
 from engine.domain import LANES
 from engine.generate import main as generate
 from engine.kernels.fisher_kolmogorov import evolve
+from engine.threads import available_cores
 
 TUMOR = FisherKolmogorovParameters(0.25, 0.05, 400.0, (0.3, 0.55, 0.5))
 BYTES_PER_UPDATE = 22.0

@@ -25,12 +25,12 @@ from distributed.cfexecutor import ClientExecutor
 from omegaconf import DictConfig
 
 from engine.backends import Backend
-from engine.backends.cpu import available_cores
 from engine.backends.cuda import is_present
 from engine.crew import Crew
 from engine.errors import InputError
 from engine.recipe import this_machine
 from engine.shards import IN_FLIGHT
+from engine.threads import available_cores
 
 PATIENCE = 30.0
 """Seconds to wait for a scheduler that is said to run, and for its first worker (chosen by us)."""

@@ -21,7 +21,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from engine.atlas import load_atlas
-from engine.backends import BACKENDS, choose_backend
+from engine.backends import BACKENDS, choose_backend, meant
 from engine.command import require, run_command
 from engine.crew import Crew, this_process
 from engine.errors import InputError
@@ -29,6 +29,7 @@ from engine.fill import fill
 from engine.grid import GRIDS
 from engine.locks import locked
 from engine.model import MODELS, Model, model_of
+from engine.places import is_url
 from engine.recipe import describe, recipe_of
 from engine.sampling import PRIORS
 from engine.shards import Maker, RemoteWorkshop, Workshop
@@ -61,7 +62,7 @@ def _generate(config: DictConfig, out: str) -> int:
     prior, grid = PRIORS[_known("prior", config.prior.name, PRIORS)], GRIDS[_known("grid", config.grid.name, GRIDS)]
     files = _atlas_files(config) if "files" in config.atlas else None
     atlas = load_atlas(files or config.atlas.name, grid)
-    with locked(out), _crew(config, _where(backend, model)) as crew:
+    with locked(out), _crew(config, meant(backend, model.has_mass_effect)) as crew:
         store = create_store(out, samples, describe(atlas, prior, seed, scheme, shard, crew.machine, files, model))
         return fill(store, crew, _maker(config, store))
 
@@ -71,11 +72,6 @@ def _model(config: DictConfig) -> Model:
     assert isinstance(chosen, dict)
     name = _known("model", chosen.pop("name", None), MODELS)
     return model_of({"model": name} | {str(key): value for key, value in chosen.items()})
-
-
-def _where(backend: str, model: Model) -> str:
-    """The backend that is meant: only the CPU has the second model."""
-    return "cpu" if backend == "auto" and model.has_mass_effect else backend
 
 
 def _repair(config: DictConfig, place: str) -> int:
@@ -108,7 +104,7 @@ def _maker(config: DictConfig, store: Store) -> Maker:
 
 def _same_everywhere(place: str) -> str:
     """A place as workers that run in other folders find it."""
-    return place if "://" in place else str(Path(place).resolve())
+    return place if is_url(place) else str(Path(place).resolve())
 
 
 def _whole(config: DictConfig, key: str, lowest: int) -> int:

@@ -57,6 +57,10 @@ class Grid:
         """Volume of one voxel [ml]."""
         return self.spacing**3 / 1000.0
 
+    def voxels_in(self, volume: float) -> int:
+        """Whole voxels in a volume [ml]."""
+        return int(volume / self.voxel_volume + 1e-9)
+
     def to_voxel(self, origin: ArrayLike) -> NDArray[np.float64]:
         """Continuous voxel coordinates of places given as fractions, shape (..., 3)."""
         return np.asarray(origin, dtype=np.float64) * np.asarray(self.shape) - 0.5

@@ -22,10 +22,10 @@ Source: Ezhov et al., Learn-Morph-Infer, Medical Image Analysis 83 (2023) 102672
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from math import ceil
 
 import numpy as np
@@ -37,6 +37,7 @@ from engine.elasticity import TOLERANCE, NotConverged
 from engine.fisher_kolmogorov import seed_density
 from engine.moving_brain import MovingBrain
 from engine.parameters import MassEffectParameters
+from engine.threads import run_in_order
 from engine.time_steps import REACTION, Schedule, schedule
 
 Field = NDArray[np.float32]
@@ -111,7 +112,7 @@ def run(
     factor = 2 ** max(0, round(np.log2(displacement_spacing / atlas.grid.spacing)))
     start = seed_density(atlas, parameters.origin) if initial is None else (initial * atlas.tissue).astype(np.float32)
     brain = MovingBrain(cutout_of(atlas, factor), parameters.coupling, start, tolerance)
-    most = None if stop_volume is None else int(stop_volume / atlas.grid.voxel_volume + 1e-9)
+    most = None if stop_volume is None else atlas.grid.voxels_in(stop_volume)
     ended = "duration"
     try:
         for _ in _intervals(brain, _times(parameters, atlas.grid.spacing, accuracy), SHIFT / accuracy):
@@ -134,19 +135,10 @@ def run_all(
     stop_density: float,
 ) -> Iterator[Pushed]:
     """`run` for many tumors, each on one of `threads` threads; results in the batch's order, a few held at a time."""
-    starts, running = None if initial is None else iter(initial), deque[Future[Pushed]]()
-    with ThreadPoolExecutor(threads) as pool:
-        for parameters in batch:
-            running.append(
-                pool.submit(
-                    run, parameters, atlas, accuracy=accuracy, initial=None if starts is None else next(starts),
-                    stop_volume=stop_volume, stop_density=stop_density,
-                )
-            )  # fmt: skip
-            if len(running) >= 2 * threads:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
+    starts = repeat(None) if initial is None else iter(initial)
+    grow = partial(run, atlas=atlas, accuracy=accuracy, stop_volume=stop_volume, stop_density=stop_density)
+    tasks = (partial(grow, parameters, initial=next(starts)) for parameters in batch)
+    return run_in_order(tasks, threads)
 
 
 def _result(brain: MovingBrain, ended: str) -> Pushed:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from engine.atlas import Atlas
-from engine.backends import Backend, Job, Size, choose_backend
+from engine.backends import Backend, Job, Size, choose_backend, meant
 from engine.backends.cpu import CpuBackend
 from engine.domain import Domain, Voxels, domain_of
 from engine.errors import InputError
@@ -24,7 +24,7 @@ from engine.mass_effect import FOLDED_WARNING, Pushed, run_all
 from engine.parameters import FisherKolmogorovParameters, MassEffectParameters, Parameters
 from engine.time_steps import schedule
 
-Model = TypeVar("Model", FisherKolmogorovParameters, MassEffectParameters)
+Kind = TypeVar("Kind", FisherKolmogorovParameters, MassEffectParameters)
 
 SIZE_DENSITY = 0.7
 """Density [1] at which the size of a tumor is measured for the size filter and early stops."""
@@ -169,7 +169,7 @@ def simulate_stream(
         yield from (_from_pushed(one, atlas.grid.voxel_volume) for one in pushed)
         return
     domain, voxel_volume = domain_of(atlas, faces), atlas.grid.voxel_volume
-    size = Size(SIZE_DENSITY) if stop_volume is None else Size(SIZE_DENSITY, int(stop_volume / voxel_volume + 1e-9))
+    size = Size(SIZE_DENSITY) if stop_volume is None else Size(SIZE_DENSITY, atlas.grid.voxels_in(stop_volume))
     starts = None if initial is None else iter(initial)
 
     def jobs() -> Iterator[Job]:
@@ -188,10 +188,10 @@ def simulate_stream(
 
 
 def _runner(backend: str | Backend, first: Parameters | None) -> Backend:
-    """The backend that is meant; only the CPU has the second model, so there it is what `auto` means."""
+    """The backend that is meant for a batch that begins with `first`."""
     if not isinstance(backend, str):
         return backend
-    return choose_backend("cpu" if backend == "auto" and isinstance(first, MassEffectParameters) else backend)
+    return choose_backend(meant(backend, isinstance(first, MassEffectParameters)))
 
 
 def _first_of(batch: Iterable[Parameters]) -> tuple[Parameters | None, Iterable[Parameters]]:
@@ -201,7 +201,7 @@ def _first_of(batch: Iterable[Parameters]) -> tuple[Parameters | None, Iterable[
     return first, rest if first is None else chain([first], rest)
 
 
-def _only(kind: type[Model], batch: Iterable[Parameters]) -> Iterator[Model]:
+def _only(kind: type[Kind], batch: Iterable[Parameters]) -> Iterator[Kind]:
     """The batch, as long as it is of one model."""
     for parameters in batch:
         if not isinstance(parameters, kind):

@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from engine.backends.cpu import available_cores
 from engine.errors import InputError
 from engine.places import UNREACHABLE, reason
 from engine.progress import progress
 from engine.recipe import recipe_of
 from engine.rows import checksum, halve, tabulate
 from engine.store import Store, open_store
+from engine.threads import available_cores
 
 FAULTY = 1
 """Exit code when something is missing or damaged."""

@@ -5,27 +5,16 @@ A simulation never shares its arrays with another, so results do not depend on t
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.backends import Job, Outcome, Size
 from engine.domain import Domain
-from engine.errors import InputError
 from engine.kernels import fisher_kolmogorov as kernels
-
-
-def available_cores() -> int:
-    """Cores that this process may use; LMI_THREADS lowers it."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = os.environ.get("LMI_THREADS", str(cores))
-    if not wanted.isdigit():
-        raise InputError(f"LMI_THREADS={wanted} is not a number of threads")
-    return max(1, min(cores, int(wanted)))
+from engine.threads import available_cores, run_in_order
 
 
 class CpuBackend:
@@ -39,14 +28,7 @@ class CpuBackend:
 
     def run(self, domain: Domain, jobs: Iterable[Job], size: Size, on_device: bool = False) -> Iterator[Outcome]:
         """See `engine.backends.Backend.run`; at most two jobs a thread are held at a time."""
-        running: deque[Future[Outcome]] = deque()
-        with ThreadPoolExecutor(self.threads) as pool:
-            for job in jobs:
-                running.append(pool.submit(_run_one, domain, job, size))
-                if len(running) >= 2 * self.threads:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
+        yield from run_in_order((partial(_run_one, domain, job, size) for job in jobs), self.threads)
 
     def zeros(self, shape: tuple[int, ...], on_device: bool = False) -> NDArray[np.float32]:
         """See `engine.backends.Backend.zeros`."""

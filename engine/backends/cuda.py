@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from engine.backends import Job, Outcome, Size
-from engine.backends.cpu import available_cores
 from engine.domain import LANES, Domain
 from engine.errors import InputError
 from engine.kernels import fisher_kolmogorov as twin
+from engine.threads import available_cores
 
 SOURCE = Path(twin.__file__).with_suffix(".cu")
 KERNEL = "evolve"
