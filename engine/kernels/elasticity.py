@@ -77,6 +77,23 @@ def _force_plane(below, stress, above, low, high, nz, force):  # type: ignore[no
 
 
 @njit(nogil=True, cache=True)
+def _room(plane, like):  # type: ignore[no-untyped-def]
+    """Scratch of a walk through the planes: force (3, y z), pressure (y z) and the stresses of three planes."""
+    force, pressure = np.zeros((3, plane), dtype=like.dtype), np.zeros(plane, dtype=like.dtype)
+    return force, pressure, np.zeros((3, STRESSES, plane), dtype=like.dtype)
+
+
+@njit(nogil=True, cache=True)
+def _force_at(u, lam, mu, edge, span, nz, i, pressure, stress, force):  # type: ignore[no-untyped-def]
+    """The force of plane i, whose own stresses and those below are known; returns the cells that it reaches."""
+    _stress_plane(u, lam, mu, edge, span, nz, i + 1, pressure, stress[(i + 1) % 3])
+    low, high = span[0, i], span[1, i]
+    if low < high:
+        _force_plane(stress[(i - 1) % 3], stress[i % 3], stress[(i + 1) % 3], low, high, nz, force)
+    return low, high
+
+
+@njit(nogil=True, cache=True)
 def _subtract(b, force, free, out):  # type: ignore[no-untyped-def]
     for k in range(out.size):
         out[k] = (b[k] - force[k]) * free[k]
@@ -86,15 +103,11 @@ def _subtract(b, force, free, out):  # type: ignore[no-untyped-def]
 def residual(b, u, lam, mu, edge, free, span, nz, out):  # type: ignore[no-untyped-def]
     """Write out = b - A u on the free faces; b, u, edge, free, out (3, x, y z), lam, mu (x, y z)."""
     _, nx, plane = b.shape
-    force = np.zeros((3, plane), dtype=b.dtype)
-    pressure = np.zeros(plane, dtype=b.dtype)
-    stress = np.zeros((3, STRESSES, plane), dtype=b.dtype)
+    force, pressure, stress = _room(plane, b)
     _stress_plane(u, lam, mu, edge, span, nz, 1, pressure, stress[1])
     for i in range(1, nx - 1):
-        _stress_plane(u, lam, mu, edge, span, nz, i + 1, pressure, stress[(i + 1) % 3])
-        low, high = span[0, i], span[1, i]
+        low, high = _force_at(u, lam, mu, edge, span, nz, i, pressure, stress, force)
         if low < high:
-            _force_plane(stress[(i - 1) % 3], stress[i % 3], stress[(i + 1) % 3], low, high, nz, force)
             for a in range(3):
                 _subtract(b[a, i, low:high], force[a, low:high], free[a, i, low:high], out[a, i, low:high])
 
@@ -113,15 +126,11 @@ def relax(b, u, lam, mu, edge, scale, span, nz, keep, add, step):  # type: ignor
     scale: 1 / diag(A), 0 on held faces. A plane of u changes only after the stresses above it are known.
     """
     _, nx, plane = b.shape
-    force = np.zeros((3, plane), dtype=b.dtype)
-    pressure = np.zeros(plane, dtype=b.dtype)
-    stress = np.zeros((3, STRESSES, plane), dtype=b.dtype)
+    force, pressure, stress = _room(plane, b)
     _stress_plane(u, lam, mu, edge, span, nz, 1, pressure, stress[1])
     for i in range(1, nx - 1):
-        _stress_plane(u, lam, mu, edge, span, nz, i + 1, pressure, stress[(i + 1) % 3])
-        low, high = span[0, i], span[1, i]
+        low, high = _force_at(u, lam, mu, edge, span, nz, i, pressure, stress, force)
         if low < high:
-            _force_plane(stress[(i - 1) % 3], stress[i % 3], stress[(i + 1) % 3], low, high, nz, force)
             for a in range(3):
                 _chebyshev(
                     b[a, i, low:high], force[a, low:high], scale[a, i, low:high], keep, add,

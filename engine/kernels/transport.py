@@ -31,35 +31,39 @@ def _update_row(out, c, enters, leaves):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
+def _sweep_rows(c, nu, out, lines, across, count, along, n):  # type: ignore[no-untyped-def]
+    """Move rows of `n` cells along `lines` lines of `count` rows; all arrays flat.
+
+    across, along: flat distance from a line to the next one, and from a row to the next one in its line.
+    """
+    enters, leaves = np.zeros(n, dtype=c.dtype), np.zeros(n, dtype=c.dtype)
+    for line in range(lines):
+        enters[:] = 0
+        for row in range(1, count - 2):
+            k = line * across + row * along
+            _flux_row(
+                leaves, c[k - along : k - along + n], c[k : k + n], c[k + along : k + along + n],
+                c[k + 2 * along : k + 2 * along + n], nu[k : k + n], nu[k + along : k + along + n],
+                nu[k + 2 * along : k + 2 * along + n],
+            )  # fmt: skip
+            _update_row(out[k : k + n], c[k : k + n], enters, leaves)
+            enters, leaves = leaves, enters
+        last = line * across + (count - 2) * along
+        out[last : last + n] = c[last : last + n] + enters
+
+
+@njit(nogil=True, cache=True)
 def sweep_x(c, nu, out):  # type: ignore[no-untyped-def]
     """Write c moved along x by nu on the lower x faces, which is 0 at the outermost layer of cells; all (x, y, z)."""
     nx, ny, nz = c.shape
-    enters, leaves = np.zeros(nz, dtype=c.dtype), np.zeros(nz, dtype=c.dtype)
-    for j in range(ny):
-        enters[:] = 0
-        for i in range(1, nx - 2):
-            _flux_row(
-                leaves, c[i - 1, j], c[i, j], c[i + 1, j], c[i + 2, j], nu[i, j], nu[i + 1, j], nu[i + 2, j]
-            )  # fmt: skip
-            _update_row(out[i, j], c[i, j], enters, leaves)
-            enters, leaves = leaves, enters
-        out[nx - 2, j] = c[nx - 2, j] + enters
+    _sweep_rows(c.ravel(), nu.ravel(), out.ravel(), ny, nz, nx, ny * nz, nz)
 
 
 @njit(nogil=True, cache=True)
 def sweep_y(c, nu, out):  # type: ignore[no-untyped-def]
     """The same along y."""
     nx, ny, nz = c.shape
-    enters, leaves = np.zeros(nz, dtype=c.dtype), np.zeros(nz, dtype=c.dtype)
-    for i in range(nx):
-        enters[:] = 0
-        for j in range(1, ny - 2):
-            _flux_row(
-                leaves, c[i, j - 1], c[i, j], c[i, j + 1], c[i, j + 2], nu[i, j], nu[i, j + 1], nu[i, j + 2]
-            )  # fmt: skip
-            _update_row(out[i, j], c[i, j], enters, leaves)
-            enters, leaves = leaves, enters
-        out[i, ny - 2] = c[i, ny - 2] + enters
+    _sweep_rows(c.ravel(), nu.ravel(), out.ravel(), nx, ny * nz, ny, nz, nz)
 
 
 @njit(nogil=True, cache=True)
