@@ -22,6 +22,7 @@ from report import arguments, machine, publish
 from engine import GRIDS, PRIORS, Atlas, FisherKolmogorovParameters, Grid, load_atlas, nearest_tissue, simulate_stream
 from engine.acceptance import accept_rows
 from engine.backends import choose_backend
+from engine.grid import block_mean
 from engine.time_steps import SCHEMES
 
 THRESHOLDS = (0.01, 0.1, 0.8)
@@ -89,16 +90,10 @@ def compare_grids(tumors: list[FisherKolmogorovParameters]) -> dict[str, dict[st
     usable = [t for t in moved if all(nearest_tissue(t.origin, atlas) == t.origin for atlas in atlases)]
     result = {}
     for coarse, fine in pairwise(atlases):
-        averaged = (average(density) for density in densities(usable, fine, "converged", 1))
+        averaged = (block_mean(density, 2) for density in densities(usable, fine, "converged", 1))
         both = zip(densities(usable, coarse, "converged", 1), averaged, strict=True)
         result[f"{coarse.grid.spacing} mm against {fine.grid.spacing} mm"] = compare(both) | {"tumors": len(usable)}
     return result
-
-
-def average(density: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Means over 2 x 2 x 2 voxels."""
-    x, y, z = (n // 2 for n in density.shape)
-    return density.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5))
 
 
 def dice(first: NDArray[np.float32], second: NDArray[np.float32], threshold: float) -> float:

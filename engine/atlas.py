@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from engine.anatomy import Anatomy, load_anatomy
 from engine.errors import InputError
-from engine.grid import Grid
+from engine.grid import Grid, block_mean
 
 BRAIN_CENTER = (0.425, 0.5, 0.425)
 """Where the center of the brain's bounding box lies in the cube [fraction of the extent]."""
@@ -89,11 +89,9 @@ class Atlas:
 
     def coarsened(self) -> Atlas:
         """The same brain on voxels twice as wide; an odd axis gets a layer of nothing at its end."""
-        shape = tuple(-(-n // 2) for n in self.grid.shape)
-        grid = Grid((shape[0], shape[1], shape[2]), 2 * self.grid.spacing, self.grid.corner)
-        room = [(0, 2 * coarse - n) for coarse, n in zip(shape, self.grid.shape, strict=True)]
-        parts = [np.pad(values, room) for values in (self.white_matter, self.gray_matter, self.csf)]
-        white, gray, csf = (p.reshape(shape[0], 2, shape[1], 2, shape[2], 2).mean(axis=(1, 3, 5)) for p in parts)
+        grid = self.grid.coarsened(2)
+        room = [(0, 2 * coarse - n) for coarse, n in zip(grid.shape, self.grid.shape, strict=True)]
+        white, gray, csf = (block_mean(np.pad(m, room), 2) for m in (self.white_matter, self.gray_matter, self.csf))
         return Atlas(white, gray, csf, grid, f"{self.name} coarsened")
 
     def bounding_box(self, margin: int = 0) -> tuple[slice, slice, slice]:

@@ -57,6 +57,11 @@ class Grid:
         """Volume of one voxel [ml]."""
         return self.spacing**3 / 1000.0
 
+    def coarsened(self, factor: int) -> Grid:
+        """The grid with voxels `factor` times as long; where that does not divide an axis, it reaches further."""
+        x, y, z = (-(-n // factor) for n in self.shape)
+        return replace(self, shape=(x, y, z), spacing=self.spacing * factor)
+
     def voxels_in(self, volume: float) -> int:
         """Whole voxels in a volume [ml]."""
         return int(volume / self.voxel_volume + 1e-9)
@@ -81,6 +86,12 @@ class Grid:
         """The same grid moved so that the world point [mm] lies at `fraction` of its extent."""
         corner = np.asarray(world, dtype=np.float64) - np.asarray(fraction, dtype=np.float64) * self.extent
         return replace(self, corner=tuple(corner.tolist()))
+
+
+def block_mean(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """The mean over blocks of `factor`³ voxels, (x / factor, y / factor, z / factor)."""
+    split = values.reshape([n for side in values.shape for n in (side // factor, factor)])
+    return np.asarray(split.mean(axis=(1, 3, 5)))
 
 
 GRIDS: dict[str, Grid] = {

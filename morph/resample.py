@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from math import ceil
 
 import numpy as np
@@ -49,12 +48,6 @@ def average_onto(volume: Volume, grid: Grid) -> NDArray[np.float32]:
     return result
 
 
-def coarsen(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """The mean over blocks of `factor`³ voxels, (x / factor, y / factor, z / factor)."""
-    split = values.reshape([n for side in values.shape for n in (side // factor, factor)])
-    return np.asarray(split.mean(axis=(1, 3, 5)))
-
-
 def bounding_box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
     """The smallest box around a mask that is not empty, grown by `margin` voxels and cut at the image's edge."""
     slices = []
@@ -87,12 +80,6 @@ def spread_density(density: NDArray[np.float32], inside: NDArray[np.bool_], grid
     held, present = (_at(v, grid.affine, like.affine, like.array.shape, 1) for v in (density * tissue, tissue))
     known = present >= COVERED
     return like.with_array(np.clip(np.divide(held, present, out=np.zeros_like(held), where=known), 0, 1))
-
-
-def same_cube(grid: Grid, factor: int) -> Grid:
-    """The grid with voxels `factor` times as long over the same cube."""
-    x, y, z = (n // factor for n in grid.shape)
-    return replace(grid, shape=(x, y, z), spacing=grid.spacing * factor)
 
 
 def _at(

@@ -15,11 +15,12 @@ from scipy import ndimage
 
 from engine import Atlas, Grid, InputError
 from engine.atlas import BRAIN_CENTER
+from engine.grid import block_mean
 from morph.evidence import Estimate, Evidence
 from morph.inference import Brain, majority
 from morph.patient import Patient
 from morph.registration import Warp
-from morph.resample import average_onto, coarsen, same_cube, spread_density
+from morph.resample import average_onto, spread_density
 from morph.tissue import Tissue
 from morph.volume import Volume
 
@@ -86,7 +87,7 @@ def patient_scene(patient: Patient, warp: Warp, brain: Brain, tissue: Tissue) ->
     fine = _evidence(maps, shares, grid)
     factor = round(brain.coarse.grid.spacing / grid.spacing)
     coarse = _evidence(
-        [coarsen(m, factor) for m in maps], [coarsen(share, factor) for share in shares], same_cube(grid, factor)
+        [block_mean(m, factor) for m in maps], [block_mean(s, factor) for s in shares], grid.coarsened(factor)
     )
     matter = tissue.matter
 

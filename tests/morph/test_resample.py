@@ -7,8 +7,9 @@ import pytest
 
 from engine import Grid
 from engine.atlas import box_average
+from engine.grid import block_mean
 from morph.inference import majority
-from morph.resample import average_onto, coarsen, resample, same_cube, spread_density
+from morph.resample import average_onto, resample, spread_density
 from morph.volume import Volume
 
 
@@ -51,9 +52,9 @@ def _shift(*voxels: float) -> np.ndarray:
 
 def test_coarse_means_are_means_of_fine_ones(lumps: Volume) -> None:
     fine = average_onto(lumps, GRID)
-    coarse = coarsen(fine, 2)
-    assert coarse.shape == same_cube(GRID, 2).shape == (8, 8, 8)
-    assert np.allclose(same_cube(GRID, 2).extent, GRID.extent)
+    coarse = block_mean(fine, 2)
+    assert coarse.shape == GRID.coarsened(2).shape == (8, 8, 8)
+    assert np.allclose(GRID.coarsened(2).extent, GRID.extent)
     assert coarse[3, 4, 2] == pytest.approx(fine[6:8, 8:10, 4:6].mean())
 
 
