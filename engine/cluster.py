@@ -146,7 +146,7 @@ def visible_devices() -> list[str]:
     if shutil.which("nvidia-smi") is None:
         return []
     found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
-    return [str(i) for i, line in enumerate(li for li in found.stdout.splitlines() if li.startswith("GPU "))]
+    return [str(i) for i in range(sum(line.startswith("GPU ") for line in found.stdout.splitlines()))]
 
 
 def _dismiss(executor: ClientExecutor, client: Client) -> None:

@@ -38,13 +38,9 @@ class Model:
         """Refuse what cannot be drawn from."""
         if self.name not in MODELS:
             raise InputError(f"model {self.name!r} is unknown: use {' or '.join(MODELS)}")
-        if not all(isfinite(v) for v in self.coupling) or not self.is_ordered:
+        low, high = self.coupling
+        if not (isfinite(high) and 0 <= low <= high):
             raise InputError(f"coupling={self.coupling} kPa must be one number, or two in order, finite and >= 0")
-
-    @property
-    def is_ordered(self) -> bool:
-        """Whether 0 <= low <= high."""
-        return 0 <= self.coupling[0] <= self.coupling[1]
 
     @property
     def has_mass_effect(self) -> bool:
