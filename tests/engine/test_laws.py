@@ -35,9 +35,9 @@ def test_density_stays_between_zero_and_one_and_inside_tissue(backend, case):
 
 @LAW
 @given(cases())
-def test_blocks_and_cutoff_change_nothing_against_plain_numpy(backend, case):
+def test_blocks_change_nothing_against_plain_numpy(backend, case):
     result = simulate([case.tumor], case.brain, backend=backend)
-    np.testing.assert_allclose(result.density[0], solve(case.tumor, case.brain), atol=1e-4)
+    np.testing.assert_allclose(result.density[0], solve(case.tumor, case.brain), atol=2e-6)
     assert result.volumes[0] == np.count_nonzero(result.density[0] >= 0.7) * case.brain.grid.voxel_volume
 
 
