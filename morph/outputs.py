@@ -1,8 +1,7 @@
 """The files of an answer, each written whole under another name and then renamed; parameters.json comes last.
 
-density.nii.gz, core.nii.gz, edema.nii.gz and tissue.nii.gz (1 CSF, 2 gray, 3 white matter) lie on the patient's own
-T1 grid, in its orientation and affine.
-A folder without parameters.json holds no finished answer.
+What may be written is listed in `morph.layout`, with what each file is. Images lie on the patient's own T1 grid, in
+its orientation and affine. A folder without parameters.json holds no finished answer.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -23,58 +22,63 @@ from engine import InputError
 from morph.checks import Check
 from morph.evidence import Estimate
 from morph.inference import Brain
+from morph.layout import PARAMETERS, PRODUCTS, Layout
 from morph.patient import Patient
 from morph.picture import draw_overview
 from morph.pipeline import Personalization
 from morph.volume import write_volume
 
-PARAMETERS = "parameters.json"
-TWIN = "twin.json"
+Write = Callable[[Path], Any]
 DISTRIBUTIONS = ("learn-morph-infer", "numpy", "numba", "torch", "antspyx", "cma", "nibabel")
 
 
-def prepare_folder(folder: Path) -> None:
-    """Make the output folder and take an older answer's records away, the mark of its completion among them.
+def prepare_folder(layout: Layout) -> None:
+    """Make the output folder and take an older answer away, the mark of its completion first.
 
     Call it once everything that a user may have mistyped has been read.
 
     Raises:
         InputError: nothing can be written there.
     """
+    folder = layout.folder
     probe = folder / f".probe-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
-        for name in (PARAMETERS, TWIN, "tissue.nii.gz"):
-            (folder / name).unlink(missing_ok=True)
+        for name in (PARAMETERS, *PRODUCTS):
+            layout.place(name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"out={folder} cannot be written ({error.strerror}): choose another folder") from error
 
 
 def write_outputs(
-    folder: Path, patient: Patient, answer: Personalization, brain: Brain, config: Mapping[str, Any]
+    layout: Layout, patient: Patient, answer: Personalization, brain: Brain, config: Mapping[str, Any]
 ) -> None:
     """Write everything that an answer consists of.
 
     Args:
-        folder: see `prepare_folder`.
+        layout: where to, see `prepare_folder`.
         patient: whose answer it is.
         answer: what was found.
         brain: atlas and network that were used.
         config: the command's configuration, kept for the record.
     """
-    t1, frame = patient.t1, patient.frame
-    _write(folder / "density.nii.gz", partial(write_volume, volume=answer.density, frame=frame))
-    for name, mask in (("core", patient.masks.core), ("edema", patient.masks.edema)):
-        _write(
-            folder / f"{name}.nii.gz", partial(write_volume, volume=t1.with_array(mask), frame=frame, dtype=np.uint8)
-        )
-    if answer.tissue is not None:
-        _write(folder / "tissue.nii.gz", partial(write_volume, volume=answer.tissue, frame=frame, dtype=np.uint8))
-    _write(folder / "overview.png", partial(draw_overview, patient=patient, answer=answer))
     record = describe_answer(patient, answer, brain, config)
-    write_json(folder / PARAMETERS, record)
+    for name, write in list_files(patient, answer):
+        _write(layout.place(name), write)
+    write_json(layout.place(PARAMETERS), record)
+
+
+def list_files(patient: Patient, answer: Personalization) -> Iterator[tuple[str, Write]]:
+    """Every file of this answer but parameters.json: its name in `morph.layout.PRODUCTS`, and what writes it."""
+    t1, frame = patient.t1, patient.frame
+    yield "density.nii.gz", partial(write_volume, volume=answer.density, frame=frame)
+    for name, mask in (("core", patient.masks.core), ("edema", patient.masks.edema)):
+        yield f"{name}.nii.gz", partial(write_volume, volume=t1.with_array(mask), frame=frame, dtype=np.uint8)
+    if answer.tissue is not None:
+        yield "tissue.nii.gz", partial(write_volume, volume=answer.tissue, frame=frame, dtype=np.uint8)
+    yield "overview.png", partial(draw_overview, patient=patient, answer=answer)
 
 
 def describe_answer(
@@ -123,9 +127,10 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
     _write(path, lambda place: place.write_text(text, encoding="utf-8"))
 
 
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
+def _write(path: Path, write: Write) -> None:
     unfinished = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(unfinished)
         unfinished.replace(path)
     except OSError as error:

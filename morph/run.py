@@ -19,7 +19,8 @@ from engine.command import run_command
 from learn.settings import whole_number
 from morph.ants import AntsRegistration
 from morph.inference import prepare_brain
-from morph.outputs import TWIN, prepare_folder, write_json, write_outputs
+from morph.layout import PARAMETERS, PIPELINE, TWIN, Layout, lay_out
+from morph.outputs import prepare_folder, write_json, write_outputs
 from morph.patient import TISSUES, Patient, find_case, load_patient
 from morph.pipeline import Personalization, Stopwatch, run_pipeline
 from morph.refine import RefinementSettings
@@ -55,31 +56,31 @@ def main(config: DictConfig) -> int:
     registration = build(AntsRegistration, "registration", options["registration"], seed=seed)
     refine, space = _choices(options)
     files, twin = _files(options), None
-    folder = _folder(options)
+    layout = _layout(options)
     if not options["demo"]:
         with watch.stage("input", "read the images"):
             patient = load_patient(files, options["labels"])
     with watch.stage("atlas", "load atlas and network"):
         brain = prepare_brain(load_anatomy(options["atlas"].get("files") or config.atlas.name), str(config.weights))
-    prepare_folder(folder)
+    prepare_folder(layout)
     if options["demo"]:
         with watch.stage("input", "make a digital twin"):
             twin = make_twin(seed)
             patient = twin.patient
-    kept = KeptRegistration(registration, folder / "registration")
+    kept = KeptRegistration(registration, layout.registration)
     answer = run_pipeline(patient, brain, kept, refinement if refine else None, space, watch.announce)
     answer.seconds.update(watch.seconds)
-    watch.announce(f"write {folder}")
+    watch.announce(f"write {layout.folder}")
     if twin is not None:
-        write_json(folder / TWIN, describe_twin(twin, answer, seed))
-    write_outputs(folder, patient, answer, brain, options)
+        write_json(layout.place(TWIN), describe_twin(twin, answer, seed))
+    write_outputs(layout, patient, answer, brain, options)
     if twin is not None:
         print_scores(console, twin, answer)
-    print_answer(console, patient, answer, folder)
+    print_answer(console, patient, answer, layout)
     return FALLBACK_DELIVERED if answer.method == "fallback" else 0
 
 
-def print_answer(console: Console, patient: Patient, answer: Personalization, folder: Path) -> None:
+def print_answer(console: Console, patient: Patient, answer: Personalization, layout: Layout) -> None:
     """Tell a person what came out and what to think of it."""
     table = Table(title=f"checks of {patient.name}", title_justify="left")
     for column in ("check", "verdict", "what was measured"):
@@ -92,7 +93,8 @@ def print_answer(console: Console, patient: Patient, answer: Personalization, fo
         console.print(f"mu1 = {found.mu1:.2f} mm, mu2 = {found.mu2:.2f}, method: {answer.method}")
     else:
         console.print("[red]The model's answer failed its checks: the density comes from distances to the masks.[/red]")
-    console.print(f"written to {folder}: density.nii.gz, core.nii.gz, edema.nii.gz, overview.png, parameters.json")
+    shown = (layout.place(name).relative_to(layout.root) for name in ("density.nii.gz", "overview.png", PARAMETERS))
+    console.print(f"written to {layout.root}: {', '.join(map(str, shown))}, ...")
 
 
 def _files(options: dict[str, Any]) -> dict[str, str | Path]:
@@ -123,15 +125,20 @@ def _choices(options: dict[str, Any]) -> tuple[bool, str]:
     return refine, space
 
 
-def _folder(options: dict[str, Any]) -> Path:
-    """out=, or results/<name of the case>."""
-    if options["out"] is not None:
-        return Path(str(options["out"]))
-    if options["demo"]:
-        return Path("results/demo")
-    if options["case"] is None:
+def _layout(options: dict[str, Any]) -> Layout:
+    """Where layout= and out= put the files: by default results/NAME, or results/derivatives/learn-morph-infer."""
+    kind = options["layout"]
+    if options["out"] is None and options["case"] is None and not options["demo"]:
         raise InputError("single files have no name for a folder of results: say where to write them with out=FOLDER")
-    return Path("results") / Path(str(options["case"])).resolve().name
+    out = None if options["out"] is None else Path(str(options["out"]))
+    if options["demo"]:
+        name = "demo"
+    elif options["case"] is not None:
+        name = Path(str(options["case"])).resolve().name
+    else:
+        name = Path(str(options["t1"])).resolve().parent.name
+    usual = Path("results/derivatives") / PIPELINE if kind == "bids" else Path("results") / name
+    return lay_out(kind, out or usual, name)
 
 
 if __name__ == "__main__":

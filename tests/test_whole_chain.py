@@ -15,6 +15,7 @@ from engine.generate import main as generate
 from learn.evaluate import main as evaluate
 from learn.train import main as train
 from morph.inference import prepare_brain
+from morph.layout import Layout
 from morph.outputs import prepare_folder, write_outputs
 from morph.pipeline import run_pipeline
 from morph.refine import RefinementSettings
@@ -65,8 +66,8 @@ def test_a_patient_gets_an_answer_from_these_weights(folder: Path) -> None:
     assert answer.method == "refined"
     assert answer.estimate is not None
     assert (compare(twin, answer)["dice_0.1"] or 0) > 0.6
-    prepare_folder(folder / "patient")
-    write_outputs(folder / "patient", twin.patient, answer, brain, {})
+    prepare_folder(Layout(folder / "patient"))
+    write_outputs(Layout(folder / "patient"), twin.patient, answer, brain, {})
     density = nib.load(folder / "patient" / "density.nii.gz")
     assert density.shape == twin.patient.t1.array.shape
     assert np.allclose(density.affine, twin.patient.t1.affine)
