@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, DistributedSampler
 
 from engine import InputError, Store
+from engine.fisher_kolmogorov import PHYSICS_VERSION
 from engine.model import model_of
 from learn.crop import Crop, memory_needed
 from learn.dataset import TumorDataset
@@ -43,9 +44,11 @@ class TumorDataModule(pl.LightningDataModule):
         seed: of the shuffle and of the training thresholds.
         cache_gb: keep the densities in memory if they need less than this [GB], else read the store.
         workers: loader processes; 0 loads in the main process.
+        count: train on only the first so many training samples; None: on all.
 
     Raises:
-        InputError: the store is not complete, or has no training or no validation samples.
+        InputError: the store is not complete, of another version of the physics, or has no validation samples or
+            fewer training samples than wanted.
     """
 
     def __init__(
@@ -57,11 +60,16 @@ class TumorDataModule(pl.LightningDataModule):
         seed: int = 0,
         cache_gb: float = 4.0,
         workers: int = 0,
+        count: int | None = None,
     ) -> None:
         super().__init__()
         self.store, self.targets, self.crop = store, targets, crop
         self.batch_size, self.seed, self.cache_gb, self.workers = batch_size, seed, cache_gb, workers
+        refuse_old_physics(store)
         self.rows = {split: split_rows(store, split) for split in ("train", "val")}
+        if count is not None and count > len(self.rows["train"]):
+            raise InputError(f"count={count}: the store has only {len(self.rows['train'])} training samples")
+        self.rows["train"] = self.rows["train"][:count]
         self.datasets: dict[str, TumorDataset] = {}
 
     def setup(self, stage: str) -> None:
@@ -100,6 +108,20 @@ class TumorDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         """In the store's order, fixed thresholds."""
         return DataLoader(self.datasets["val"], batch_size=self.batch_size, num_workers=self.workers)
+
+
+def refuse_old_physics(store: Store) -> None:
+    """Only learn from, and compare with, what this program would simulate again.
+
+    Raises:
+        InputError: the store is of another version of the physics.
+    """
+    version = store.attributes.get("physics_version")
+    if version != PHYSICS_VERSION:
+        raise InputError(
+            f"the store {store.place} was simulated with physics version {version}, this program has version "
+            f"{PHYSICS_VERSION}: generate it again with python -m engine.generate"
+        )
 
 
 def split_rows(store: Store, split: str) -> NDArray[np.intp]:

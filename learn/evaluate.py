@@ -29,10 +29,9 @@ from engine import (
     simulate,
 )
 from engine.command import require, run_command
-from engine.fisher_kolmogorov import PHYSICS_VERSION
 from engine.model import model_of
 from engine.progress import progress
-from learn.datamodule import split_rows
+from learn.datamodule import refuse_old_physics, split_rows
 from learn.dataset import draw_fixed_image
 from learn.metrics import density_errors, parameter_errors, summarize
 from learn.settings import given_path, require_writable, whole_number
@@ -96,12 +95,8 @@ def refuse_other_physics(estimator: Estimator, store: Store) -> None:
         InputError: model, scheme, grid, atlas or the version of the physics differ.
     """
     learned, given = estimator.metadata, store.attributes
-    version = given.get("physics_version")
-    if version != PHYSICS_VERSION:
-        raise InputError(
-            f"the store {store.place} was simulated with physics version {version}, this program has version "
-            f"{PHYSICS_VERSION}: generate it again with python -m engine.generate"
-        )
+    refuse_old_physics(store)
+    version = given["physics_version"]
     kinds = {
         "model": (learned["model"], given["model"]),
         "scheme": (learned["scheme"], given["scheme"]),

@@ -70,6 +70,8 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity("diffusivity", (0.02, 1.5), "log"),
         Quantity("proliferation", (0.002, 0.2), "log"),
         Quantity("duration", (50.0, 1500.0), "log"),
+        # What the mass-effect model is drawn from where the coupling varies [kPa] (engine.model; README).
+        Quantity("coupling", (0.0, 25.0)),
         # Where the brain lies in the cube [fraction of the extent]: its box is about 0.6, 0.75 and 0.6 wide.
         Quantity("origin_x", (0.1, 0.75)),
         Quantity("origin_y", (0.1, 0.9)),

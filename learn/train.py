@@ -2,10 +2,13 @@
 
     python -m learn.train data=runs/fk.zarr experiment=fk_joint out=runs/train
 
-Writes `NAME.safetensors` with its model card (the best network by validation loss), `last.ckpt` after every
-epoch, `settings.json` and `logs/`. Started again with the same settings it goes on after the last finished epoch
-and ends with the same weights as if it had never stopped. With -m it trains once for every choice of values, such as
-seed=1,2, each in its own folder under runs/sweep; a sweeper minimizes the best validation loss.
+Writes `NAME_GRID.safetensors` with its model card (the best network by validation loss), `last.ckpt` after every
+epoch, `settings.json` and `logs/`. An experiment of several networks trains one after the other, each in a folder of
+its own; their weights lie together in `out`, which is then what `learn.evaluate weights=` takes.
+
+Started again with the same settings it goes on after the last finished epoch and ends with the same weights as if it
+had never stopped. With -m it trains once for every choice of values, such as seed=1,2, each in its own folder under
+runs/sweep; a sweeper minimizes the best validation loss (of several networks: their mean).
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ from learn.targets import AXES, QUANTITIES, Targets
 from learn.weights import SUFFIX
 
 CHECKPOINT = "last.ckpt"
-DECISIVE = ("targets", "network", "optimizer", "epochs", "batch_size", "seed")
+DECISIVE = ("count", "network", "optimizer", "epochs", "batch_size", "seed")
 """Settings that change the trained weights: a training is only continued with the same ones."""
 DECISIVE_TRAINER = ("precision", "devices", "num_nodes")
 """Settings of `trainer` that do, too."""
@@ -51,38 +54,60 @@ def main(cfg: DictConfig) -> float:
     """Train until `epochs` are done, continuing an earlier run of the same settings if there is one.
 
     Returns:
-        The lowest validation loss, for a sweeper to minimize.
+        The lowest validation loss, for a sweeper to minimize; of several networks the mean of theirs.
     """
     store = open_store(require(cfg, "data"))
     out = given_path(cfg, "out")
     refuse_wrong_numbers(cfg)
-    targets = Targets.named(cfg.targets)
+    networks = read_networks(cfg)
+    losses = []
+    for name, targets in networks.items():
+        weights = out / f"{name}_{grid_name(store.grid.shape)}{SUFFIX}"
+        losses.append(train_network(cfg, store, targets, out if len(networks) == 1 else out / name, weights))
+    return sum(losses) / len(losses)
+
+
+def read_networks(cfg: DictConfig) -> dict[str, Targets]:
+    """What each network of the experiment predicts, by name.
+
+    Raises:
+        InputError: `targets` names no networks, or quantities that cannot be learned.
+    """
+    if not isinstance(cfg.targets, DictConfig):
+        return {cfg.name: Targets.named(cfg.targets)}
+    if not cfg.targets:
+        raise InputError("targets is empty: write targets=[mu1,mu2], or a name and such a list for every network")
+    return {str(name): Targets.named(entries) for name, entries in cfg.targets.items()}
+
+
+def train_network(cfg: DictConfig, store: Store, targets: Targets, folder: Path, weights: Path) -> float:
+    """Train one network in `folder`, export it to `weights`, and return its lowest validation loss."""
     optimization = read_optimization(cfg.optimizer)
     atlas = store.load_atlas()
     crop = Crop.around(atlas)
     data = TumorDataModule(
-        store, targets, crop, batch_size=cfg.batch_size, seed=cfg.seed, cache_gb=cfg.cache_gb, workers=cfg.workers
-    )
-    checkpoint = find_checkpoint(out, decisive_settings(cfg, store), cfg.resume)
+        store, targets, crop,
+        batch_size=cfg.batch_size, seed=cfg.seed, cache_gb=cfg.cache_gb, workers=cfg.workers, count=cfg.count,
+    )  # fmt: skip
+    checkpoint = find_checkpoint(folder, decisive_settings(cfg, targets, store), cfg.resume)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     network = build_network(cfg.network.filters, cfg.network.anchored, targets, atlas, crop)
     module = InverseModule(network, targets, atlas.grid.extent, optimization)
     facts = training_facts(cfg, data, optimization)
-    name = f"{cfg.name}_{grid_name(atlas.grid.shape)}"
 
     def describe(epoch: int, errors: dict[str, float]) -> dict[str, Any]:
         return store_facts(store) | {
-            "name": name,
+            "name": weights.stem,
             "targets": targets.metadata(),
             "crop": {"start": list(crop.start), "stop": list(crop.stop)},
             "training": facts | {"best_epoch": epoch},
             "accuracy": errors,
         }
 
-    export = ExportBest(out / f"{name}{SUFFIX}", describe)
-    trainer = build_trainer(cfg, out, optimization, export)
+    export = ExportBest(weights, describe)
+    trainer = build_trainer(cfg, folder, optimization, export)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    print(f"trained {trainer.current_epoch} epochs; the best network is {out / name}{SUFFIX}")
+    print(f"trained {trainer.current_epoch} epochs; the best network is {weights}")
     return export.best
 
 
@@ -95,6 +120,8 @@ def refuse_wrong_numbers(cfg: DictConfig) -> None:
     for key, lowest in LOWEST.items():
         whole_number(cfg, key, lowest)
     whole_number(cfg, "seed", 0, LARGEST_SEED)
+    if cfg.count is not None:
+        whole_number(cfg, "count", 1)
     if not isinstance(cfg.cache_gb, int | float):
         raise InputError(f"cache_gb={cfg.cache_gb} must be a number of GB")
 
@@ -164,11 +191,11 @@ def read_optimization(settings: DictConfig) -> Optimization:
     return Optimization(**{str(name): value for name, value in settings.items()})
 
 
-def decisive_settings(cfg: DictConfig, store: Store) -> dict[str, Any]:
+def decisive_settings(cfg: DictConfig, targets: Targets, store: Store) -> dict[str, Any]:
     """What must not change between the stretches of one training."""
     settings = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(settings, dict)
-    chosen = {name: settings[name] for name in DECISIVE}
+    chosen = {"targets": targets.metadata()} | {name: settings[name] for name in DECISIVE}
     chosen |= {f"trainer.{name}": settings["trainer"][name] for name in DECISIVE_TRAINER}
     return chosen | {"samples": len(store)} | {f"data.{key}": value for key, value in store.identity.items()}
 

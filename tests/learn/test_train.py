@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import shutil
 import sys
 from pathlib import Path
 
@@ -94,14 +95,14 @@ def test_other_settings_do_not_continue_a_training(finished: Path, store_path: P
     [{"seed": 7}, {"prior": {"name": "paper"}}, {"physics_version": 0}, {"atlas": {"content_hash": "0" * 64}}],
 )
 def test_another_store_does_not_continue_a_training(
-    finished: Path, store_path: Path, store: Store, change: dict[str, object]
+    finished: Path, store_path: Path, store: Store, joint: Targets, change: dict[str, object]
 ) -> None:
     config = compose("train", [f"data={store_path}", f"out={finished}", *SMALL])
-    assert find_checkpoint(finished, decisive_settings(config, store), resume=True)
+    assert find_checkpoint(finished, decisive_settings(config, joint, store), resume=True)
     other = copy.copy(store)
     other.attributes = store.attributes | change
     with pytest.raises(InputError, match=f"had another data.{next(iter(change))}"):
-        find_checkpoint(finished, decisive_settings(config, other), resume=True)
+        find_checkpoint(finished, decisive_settings(config, joint, other), resume=True)
 
 
 def test_resume_false_does_not_overwrite(finished: Path, store_path: Path) -> None:
@@ -113,6 +114,41 @@ def test_a_place_that_cannot_be_written_is_refused(store_path: Path, tmp_path: P
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write"):
         train(store_path, tmp_path / "file" / "out")
+
+
+def test_two_networks_lie_together_and_answer_as_one(
+    store_path: Path, tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / "fk_direct", tmp_path / "fk_two_nets"
+    train(store_path, first, "experiment=fk_direct", "epochs=1", "count=8")
+    assert {path.name for path in first.glob("*.safetensors")} == {
+        "fk_growth_direct_quarter.safetensors", "fk_origin_quarter.safetensors"
+    }  # fmt: skip
+    assert set(load_weights(first).predict(image)) == {"diffusivity", "proliferation", "duration", "origin"}
+    assert load_weights(first).metadata["training"]["samples"]["train"] == 8
+
+    # The network for the origin is the same training in both experiments: its folder can be taken over.
+    shutil.copytree(first / "fk_origin", second / "fk_origin")
+    shutil.copy(first / "fk_origin_quarter.safetensors", second)
+    trained: list[tuple[str, ...]] = []
+    step = InverseModule.training_step
+    monkeypatch.setattr(
+        InverseModule, "training_step", lambda self, *rest: (trained.append(self.targets.names), step(self, *rest))[1]
+    )
+    train(store_path, second, "experiment=fk_two_nets", "epochs=1", "count=8")
+    assert set(trained) == {("mu1", "mu2")}
+    assert set(load_weights(second).predict(image)) == {"mu1", "mu2", "origin"}
+
+
+def test_a_store_of_an_older_physics_is_refused(
+    store: Store, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = copy.copy(store)
+    other.attributes = store.attributes | {"physics_version": 0}
+    monkeypatch.setattr("learn.train.open_store", lambda place: other)
+    with pytest.raises(InputError, match="physics version 0, this program has"):
+        train(store_path, tmp_path)
+    assert not (tmp_path / "settings.json").exists()
 
 
 def test_data_must_be_given() -> None:
@@ -128,6 +164,8 @@ def test_data_must_be_given() -> None:
         ("epochs=0", "epochs=0 must"),
         ("epochs=1.5", r"epochs=1\.5 must"),
         ("workers=-1", "workers=-1 must"),
+        ("count=0", "count=0 must"),
+        ("count=5000", "count=5000: the store has only"),
         ("cache_gb=much", "cache_gb=much must"),
         ("seed=-1", "seed=-1 must be a whole number from 0 to 4294967295"),
         ("seed=4294967296", "seed=4294967296 must"),
