@@ -11,6 +11,7 @@ Source of names and entities: BIDS 1.11, Derivatives, Imaging data types.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,7 @@ LAYOUTS = ("flat", "bids")
 PARAMETERS = "parameters.json"
 TWIN = "twin.json"
 REGISTRATION = "registration"
+SIDECARS = (".json", ".tsv")
 Kind = Literal["share", "mask", "labels", "other"]
 
 
@@ -99,6 +101,18 @@ class Layout:
         if self.subject is None:
             return self.root / name
         return self.root / product.bids.format(self.subject, self.subject)
+
+    def beside(self, name: str, ending: str) -> Path:
+        """The file that describes an image: the same place with another ending."""
+        image = self.place(name)
+        return image.with_name(image.name.removesuffix(".nii.gz") + ending)
+
+    def every_file(self) -> Iterator[Path]:
+        """All places where an answer may have a file, its mark of completion first."""
+        for name in sorted(PRODUCTS, key=lambda name: name != PARAMETERS):
+            yield self.place(name)
+            if self.subject is not None and PRODUCTS[name].kind != "other":
+                yield from (self.beside(name, ending) for ending in SIDECARS)
 
     @property
     def registration(self) -> Path:

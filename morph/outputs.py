@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from engine import InputError
+from morph.bids import describe
 from morph.checks import Check
 from morph.evidence import Estimate
 from morph.inference import Brain
-from morph.layout import PARAMETERS, PRODUCTS, Layout
+from morph.layout import PARAMETERS, Layout
 from morph.patient import Patient
 from morph.picture import draw_overview
 from morph.pipeline import Personalization
@@ -46,8 +47,8 @@ def prepare_folder(layout: Layout) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
-        for name in (PARAMETERS, *PRODUCTS):
-            layout.place(name).unlink(missing_ok=True)
+        for path in layout.every_file():
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"out={folder} cannot be written ({error.strerror}): choose another folder") from error
 
@@ -65,8 +66,12 @@ def write_outputs(
         config: the command's configuration, kept for the record.
     """
     record = describe_answer(patient, answer, brain, config)
-    for name, write in list_files(patient, answer):
+    written = dict(list_files(patient, answer))
+    for name, write in written.items():
         _write(layout.place(name), write)
+    if layout.subject is not None:
+        for path, text in describe(layout, written, patient.files, record).items():
+            _write(path, partial(Path.write_text, data=text, encoding="utf-8"))
     write_json(layout.place(PARAMETERS), record)
 
 

@@ -1,0 +1,99 @@
+"""What makes a folder of answers a BIDS derivatives dataset: its description, and a sidecar beside every image.
+
+Images lie on the grid of the T1 that was given, in BIDS' words in the space `orig`. What BIDS has no name for (the
+report, pictures, DICOM, transforms, the record of parameters) lies where other BIDS apps put such files and is named
+in `.bidsignore`.
+
+Source: BIDS 1.11, Derivatives: Common data types and metadata; Imaging data types.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from morph.layout import PIPELINE, PRODUCTS, Layout
+
+BIDS_VERSION = "1.11.1"
+HOMELESS = ("*.html", "figures", "registration", "rt", "sub-*/*.json")
+"""Patterns for .bidsignore. One that ends in a slash does not hide a folder from the validator."""
+TISSUE_LABELS = (
+    ("index", "name", "abbreviation", "mapping"),
+    ("1", "Cerebrospinal Fluid", "CSF", "3"),
+    ("2", "Gray Matter", "GM", "1"),
+    ("3", "White Matter", "WM", "2"),
+)
+"""What the labels of tissue.nii.gz mean, and which of BIDS' common labels each is."""
+README = """\
+Estimated tumor cell densities, one subject a patient, made with learn-morph-infer. Research use only.
+Verdict, checks, parameters and configuration of each answer: sub-*/sub-*_parameters.json.
+"""
+SOURCES = {
+    "core.nii.gz": ("seg", "core"),
+    "edema.nii.gz": ("seg", "edema"),
+    "tissue.nii.gz": ("t1", "white_matter", "gray_matter", "csf"),
+}
+"""Which given files an image was made from; all others were made from these three."""
+
+
+def describe(
+    layout: Layout, written: Collection[str], files: Mapping[str, Path], record: Mapping[str, Any]
+) -> dict[Path, str]:
+    """The texts that stand beside an answer: a sidecar for each image, and what its dataset does not have yet.
+
+    Args:
+        layout: of a subject.
+        written: flat names of the files that this answer has.
+        files: what the patient was read from, by role.
+        record: what parameters.json says.
+    """
+    description = {
+        "Name": "Personalized models of brain tumor growth",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": PIPELINE, "Version": metadata.version(PIPELINE)}],
+    }
+    texts = {
+        layout.root / "README": README,
+        layout.root / ".bidsignore": "\n".join(HOMELESS) + "\n",
+        layout.root / "dataset_description.json": _json(description),
+    }
+    texts = {path: text for path, text in texts.items() if not path.exists()}
+    if "tissue.nii.gz" in written:
+        labels = "".join("\t".join(row) + "\n" for row in TISSUE_LABELS)
+        texts[layout.beside("tissue.nii.gz", ".tsv")] = labels
+    return texts | {path: _json(said) for path, said in _sidecars(layout, written, files, record).items()}
+
+
+def _sidecars(
+    layout: Layout, written: Collection[str], files: Mapping[str, Path], record: Mapping[str, Any]
+) -> dict[Path, dict[str, Any]]:
+    own = [f"bids::{layout.place(name).relative_to(layout.root).as_posix()}" for name in SOURCES if name in written]
+    sidecars = {}
+    for name in written:
+        product = PRODUCTS[name]
+        if product.kind == "other":
+            continue
+        given = [files[role].resolve().as_uri() for role in SOURCES.get(name, ()) if role in files]
+        sidecar: dict[str, Any] = {
+            "Description": product.about,
+            "SpatialReference": "orig",
+            "Sources": given if name in SOURCES else own,
+        }
+        if name not in SOURCES:
+            sidecar["Manual"] = False
+        if product.kind == "share":
+            sidecar |= {"Units": "1", "Method": record["method"], "Verdict": record["verdict"]}
+            if record["thresholds"] is not None:
+                sidecar["Thresholds"] = record["thresholds"]
+        if product.kind == "mask":
+            sidecar["Type"] = "ROI" if "ctv" in name else "Lesion"
+        sidecars[layout.beside(name, ".json")] = sidecar
+    return sidecars
+
+
+def _json(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, indent=2) + "\n"
