@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, PRIORS
+from engine.mass_effect import FOLDED_WARNING
 from morph.evidence import MU1_RANGE, MU2_RANGE, Estimate, Fit
+from morph.mass_effect import Push
 
 Verdict = Literal["pass", "warn", "fail"]
 SEVERITY: tuple[Verdict, ...] = ("pass", "warn", "fail")
@@ -131,6 +133,21 @@ def check_size(volume: float) -> Check:
     if volume < low:
         return at_least(name, volume, low, 0.0, subject)
     return at_most(name, volume, high, np.inf, subject)
+
+
+def check_push(push: Push, fit: Fit) -> list[Check]:
+    """Can the displacement be believed, and does it help to explain the masks?"""
+    gain = push.first.loss - fit.loss
+    return [
+        at_least("push_converged", float(push.converged), 1.0, 1.0, "number of displacements that were solved for"),
+        at_most("push_folded", push.folded, FOLDED_WARNING, np.inf, "share of the brain that the tumor folds"),
+        at_most("push_furthest", push.furthest, 20.0, np.inf, "longest displacement in mm"),
+        at_least(
+            "push_agreement", push.agreement, 0.8, -np.inf,
+            "share of the pushed places beside the tumor where the model's tissue is the patient's",
+        ),
+        at_least("push_gain", gain, -0.02, -np.inf, "what pushing takes off the first model's loss"),
+    ]  # fmt: skip
 
 
 def check_estimate(estimate: Estimate, found: Estimate, extent: NDArray[np.float64]) -> list[Check]:

@@ -16,7 +16,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, Atlas, FisherKolmogorovParameters, simulate
+from engine import (
+    CORE_THRESHOLD_RANGE,
+    EDEMA_THRESHOLD_RANGE,
+    Atlas,
+    FisherKolmogorovParameters,
+    MassEffectParameters,
+)
+from engine.parameters import Parameters
+from morph.growth import grow
 
 MU1_RANGE = (2.5, 50.0)
 MU2_RANGE = (2.5, 18.0)
@@ -27,6 +35,8 @@ THRESHOLD_PULL = 0.03
 It costs tumors whose true thresholds lie at an end: their fronts come out too narrow or too wide."""
 THRESHOLD_STEP = 0.01
 """Step [1] of the thresholds that are tried (ours)."""
+HOPELESS = 2.0
+"""A tumor that pushes is given up where c >= 0.7 in this many times the visible edema: its core cannot fit (ours)."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +47,22 @@ class Estimate:
         mu1: sqrt(D_w T) [mm].
         mu2: sqrt(rho T) [1].
         origin: seed point, fraction of the grid's extent.
+        coupling: gamma [kPa] of the mass-effect model; None for a tumor of the first model.
     """
 
     mu1: float
     mu2: float
     origin: tuple[float, float, float]
+    coupling: float | None = None
 
-    def parameters(self) -> FisherKolmogorovParameters:
+    def parameters(self) -> Parameters:
         """The tumor to simulate."""
-        return FisherKolmogorovParameters.from_invariants(self.mu1, self.mu2, self.origin)
+        growth = FisherKolmogorovParameters.from_invariants(self.mu1, self.mu2, self.origin)
+        if self.coupling is None:
+            return growth
+        return MassEffectParameters(
+            growth.diffusivity, growth.proliferation, growth.duration, growth.origin, self.coupling
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,17 +94,39 @@ class Fit:
 class Evidence:
     """The patient's masks on a simulation grid, ready to be compared with many densities."""
 
-    def __init__(self, core: NDArray[np.bool_], edema: NDArray[np.bool_], atlas: Atlas) -> None:
-        """Args: masks, bool (x, y, z) on the grid of `atlas`, where they will be compared inside the tissue."""
-        self.atlas = atlas
+    def __init__(
+        self, core: NDArray[np.bool_], edema: NDArray[np.bool_], atlas: Atlas, rest: Atlas | None = None
+    ) -> None:
+        """Masks on a grid.
+
+        Args:
+            core: bool (x, y, z).
+            edema: bool (x, y, z).
+            atlas: the brain as it is seen, in whose tissue densities are compared with the masks.
+            rest: the brain that tumors start in, if they push it; the same by default.
+        """
+        self.atlas, self.rest = atlas, rest or atlas
         self.core, self.edema = core[atlas.tissue], (edema | core)[atlas.tissue]
-        self._nearest = ndimage.distance_transform_edt(~atlas.tissue, return_distances=False, return_indices=True)
+        self._nearest = ndimage.distance_transform_edt(~self.rest.tissue, return_distances=False, return_indices=True)
+
+    def starting_in(self, rest: Atlas) -> Evidence:
+        """The same masks, for tumors that start in another brain than is seen."""
+        if rest is self.rest:
+            return self
+        core, edema = (np.zeros(self.atlas.grid.shape, dtype=bool) for _ in range(2))
+        core[self.atlas.tissue], edema[self.atlas.tissue] = self.core, self.edema
+        return Evidence(core, edema, self.atlas, rest)
 
     def compare(self, estimates: Sequence[Estimate]) -> list[Fit]:
-        """Simulate a batch and hold each tumor against the masks, each with its best thresholds."""
-        result = simulate([e.parameters() for e in estimates], self.atlas)
-        rows = zip(estimates, result.density, result.updates, strict=True)
-        return [self.fit(estimate, field, int(updates)) for estimate, field, updates in rows]
+        """Simulate a batch of one model and hold each tumor against the masks, each with its best thresholds."""
+        visible = float(self.edema.sum()) * self.atlas.grid.voxel_volume
+        pushes = any(estimate.coupling is not None for estimate in estimates)
+        result = grow([e.parameters() for e in estimates], self.rest, HOPELESS * visible if pushes else None)
+        rows = zip(estimates, result.density, result.ended, result.updates, strict=True)
+        return [
+            self.fit(estimate, field * np.float32(ended == "duration"), int(updates))
+            for estimate, field, ended, updates in rows
+        ]
 
     def fit(self, estimate: Estimate, density: NDArray[np.float32], updates: int = 0) -> Fit:
         """One density (x, y, z) against the masks."""
@@ -98,9 +137,9 @@ class Evidence:
 
     def in_tissue(self, origin: NDArray[np.float64]) -> tuple[float, float, float]:
         """`origin` (fractions), moved to the center of the nearest tissue voxel where it lies outside."""
-        grid = self.atlas.grid
+        grid = self.rest.grid
         voxel = np.clip(np.floor(grid.to_voxel(origin) + 0.5), 0, np.array(grid.shape) - 1).astype(int)
-        if not self.atlas.tissue[tuple(voxel)]:
+        if not self.rest.tissue[tuple(voxel)]:
             origin = grid.from_voxel(self._nearest[(slice(None), *voxel)])
         return (float(origin[0]), float(origin[1]), float(origin[2]))
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from engine import FisherKolmogorovParameters, InputError, simulate
+from engine import InputError
+from engine.parameters import Parameters
 from morph.checks import (
     Check,
     Verdict,
@@ -25,6 +26,7 @@ from morph.checks import (
     check_network,
     check_origin,
     check_patient_fit,
+    check_push,
     check_ranges,
     check_size,
     check_thresholds,
@@ -33,6 +35,7 @@ from morph.checks import (
 from morph.evidence import Estimate, Fit
 from morph.fallback import distance_density
 from morph.foci import split_foci
+from morph.growth import grow
 from morph.inference import Brain, distance_to_tissue, estimate_tumor, majority
 from morph.input_checks import (
     check_foci,
@@ -43,6 +46,7 @@ from morph.input_checks import (
     check_scale,
     check_white_matter,
 )
+from morph.mass_effect import MassEffect, Push, let_push, measure_push
 from morph.orientation import orientation_margin
 from morph.patient import Patient, crop
 from morph.quality import measure_quality
@@ -78,12 +82,13 @@ class Personalization:
         tissue: labels of the tissue that it was solved on (see `Tissue.labels`), on the T1's grid; None where the
             atlas' tissue was, or none.
         tissue_source: `atlas` or `given`.
+        push: what the mass-effect model did to the brain; None for the first model.
     """
 
     density: Volume
     method: str
     checks: tuple[Check, ...]
-    parameters: FisherKolmogorovParameters | None
+    parameters: Parameters | None
     origin_mm: NDArray[np.float64] | None
     estimate: Estimate | None
     found: Estimate | None
@@ -93,6 +98,7 @@ class Personalization:
     seconds: dict[str, float]
     tissue: Volume | None = None
     tissue_source: str = "atlas"
+    push: Push | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -123,6 +129,7 @@ def run_pipeline(
     refinement: RefinementSettings | None,
     space: str = "patient",
     announce: Announce = lambda sentence: None,
+    effect: MassEffect | None = None,
 ) -> Personalization:
     """Personalize the tumor model to one patient.
 
@@ -133,23 +140,27 @@ def run_pipeline(
         refinement: how to search; None keeps the network's estimate.
         space: where to solve, `patient` or `atlas`.
         announce: is told each stage.
+        effect: the mass-effect model, which starts from the first model's answer; None for the first model alone.
 
     Raises:
-        InputError: the images cannot be registered, or neither a network nor a search is wanted.
+        InputError: the images cannot be registered, neither a network nor a search is wanted, or the tumor shall push
+            the atlas.
     """
     if space not in SPACES:
         raise InputError(f"space={space} is unknown: use {' or '.join(SPACES)}")
     if refinement is None and brain.estimator is None:
         raise InputError("refine=false keeps the network's answer, and there is no network: refine, or give weights")
-    return Road(patient, brain, space, Stopwatch(announce)).travel(registration, refinement)
+    if effect is not None and space != "patient":
+        raise InputError(f"a tumor pushes the patient's own brain, not space={space}: use space=patient")
+    return Road(patient, brain, space, Stopwatch(announce), effect).travel(registration, refinement)
 
 
 class Road:
     """The stages of one run, and what each leaves for the next."""
 
-    def __init__(self, patient: Patient, brain: Brain, space: str, watch: Stopwatch) -> None:
+    def __init__(self, patient: Patient, brain: Brain, space: str, watch: Stopwatch, effect: MassEffect | None) -> None:
         """Args: see `run_pipeline`. Only the largest focus of the tumor is fitted, in the box around the brain."""
-        self.full, self.brain, self.space, self.watch = patient.t1, brain, space, watch
+        self.full, self.brain, self.space, self.watch, self.effect = patient.t1, brain, space, watch, effect
         self.box = bounding_box(patient.brain | patient.masks.edema, MARGIN)
         self.whole = patient = crop(patient, self.box)
         foci = split_foci(patient.masks, patient.t1)
@@ -179,9 +190,12 @@ class Road:
             self._ask_network(warp)
         with self.watch.stage("refinement", "refine the estimate" if refinement else "keep the estimate"):
             start = None if self.estimate is None else scene.from_atlas(self.estimate)
-            fit = refine(scene.coarse, scene.fine, start, refinement)
+            first = fit = refine(scene.coarse, scene.fine, start, refinement)
+        if self.effect is not None:
+            with self.watch.stage("mass_effect", "let the tumor push"):
+                scene, fit = let_push(scene, first, self.effect, refinement)
         with self.watch.stage("simulation", "simulate the tumor in full"):
-            return self._answer(scene, fit, "refined" if refinement else "network")
+            return self._answer(scene, first, fit, "refined" if refinement else "network")
 
     def _look_at(self, warp: Warp) -> None:
         """Checks of the registration."""
@@ -220,10 +234,10 @@ class Road:
         moved = 0.0 if self.estimate is None else distance_to_tissue(self.estimate, coarse)
         self.checks += check_network(self.estimate, moved)
 
-    def _answer(self, scene: Scene, fit: Fit, method: str) -> Personalization:
-        """The density of a fit on the T1's grid, if it passes its checks."""
+    def _answer(self, scene: Scene, first: Fit, fit: Fit, method: str) -> Personalization:
+        """The density of a fit on the T1's grid, if it passes its checks; `first` is the first model's fit."""
         found = scene.into_atlas(fit.estimate)
-        result = simulate([fit.estimate.parameters()], scene.fine.atlas)
+        result = grow([fit.estimate.parameters()], scene.fine.rest)
         density, origin = scene.deliver(result.density[0]), scene.place_of(fit.estimate)
         self.checks += [
             *check_fit(fit),
@@ -235,12 +249,15 @@ class Road:
             check_origin(_distance_to_brain(origin, self.patient)),
             check_size(float(result.volumes[0]) * (found.mu1 / fit.estimate.mu1) ** 3),
         ]
+        push = None
+        if result.pushed and self.tissue is not None:
+            labels = self.patient.t1.with_array(self.tissue.labels)
+            push = measure_push(scene, result.pushed[0], first, self.patient, labels)
+            self.checks += check_push(push, fit)
         if worst(self.checks) == "fail":
             return self._fall_back(found, fit)
-        parameters = FisherKolmogorovParameters.from_invariants(
-            fit.estimate.mu1 * scene.scale, fit.estimate.mu2, fit.estimate.origin
-        )
-        return self._finish(self._with_others(density), method, parameters, origin, found, fit)
+        parameters = replace(fit.estimate, mu1=fit.estimate.mu1 * scene.scale).parameters()
+        return self._finish(self._with_others(density), method, parameters, origin, found, fit, push)
 
     def _with_others(self, density: Volume) -> Volume:
         """The density, and a falloff with distance around the foci that the model did not explain."""
@@ -258,10 +275,11 @@ class Road:
         self,
         density: Volume,
         method: str,
-        parameters: FisherKolmogorovParameters | None,
+        parameters: Parameters | None,
         origin: NDArray[np.float64] | None,
         found: Estimate | None,
         fit: Fit | None,
+        push: Push | None = None,
     ) -> Personalization:
         """The answer on the whole T1."""
         tissue = None if self.tissue is None else self._uncrop(self.tissue.labels)
@@ -269,6 +287,7 @@ class Road:
             self._uncrop(density.array), method, tuple(self.checks), parameters, origin, self.estimate, found, fit,
             self.space, self.scale, self.watch.seconds, tissue,
             "atlas" if self.tissue is None else self.tissue.source,
+            None if push is None else push.on_whole(self._uncrop),
         )  # fmt: skip
 
     def _uncrop(self, array: NDArray) -> Volume:

@@ -27,6 +27,8 @@ STEPS = np.array([0.25, 0.30, 5.0, 5.0, 5.0])
 """First steps in log(mu1 mu2), log(mu1 / mu2) and the origin [mm], about the errors of an estimate (ours)."""
 FINE_STEP = 0.15
 """First steps of the fine search, relative to `STEPS` (ours)."""
+COUPLING_STEP = 0.25
+"""First step of the coupling, as a share of the range that it is searched in (ours)."""
 GAP = 3.5
 """Distance between the middle thresholds, 0.675 and 0.275, of a front in units of its width mu1 / mu2, read off the
 Ablowitz-Zeppetella wave c = (1 + exp(z / sqrt(6)))^-2: a guess of the width from the two masks' radii."""
@@ -78,13 +80,15 @@ class Search:
         pull: see `RefinementSettings`.
         best: the fit with the lowest penalized loss, measured on the grid of the last `run`; never worse than
             where that run began.
-        place: its coordinates (in `STEPS`), (5,).
+        place: its coordinates (in `STEPS`), (5,); (6,) with the coupling behind them.
+        couplings: range [kPa] that the coupling is searched in, if `place` has room for it.
     """
 
     center: Estimate
     pull: float
     best: Fit
     place: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(STEPS)))
+    couplings: tuple[float, float] = (0.0, 0.0)
     _lowest: float = np.inf
 
     def run(
@@ -110,14 +114,19 @@ class Search:
                 self._lowest, self.best, self.place = losses[first], fits[first], np.asarray(places[first])
 
     def decode(self, place: NDArray[np.float64], evidence: Evidence) -> Estimate:
-        """The tumor at coordinates (5,) of the search, within bounds and in tissue."""
+        """The tumor at coordinates of the search, within bounds and in tissue."""
         path, width = (
             np.log([self.center.mu1 * self.center.mu2, self.center.mu1 / self.center.mu2]) + place[:2] * STEPS[:2]
         )
         mu1 = float(np.clip(np.exp((path + width) / 2), *MU1_RANGE))
         mu2 = float(np.clip(np.exp((path - width) / 2), *MU2_RANGE))
-        shift = place[2:] * STEPS[2:] / evidence.atlas.grid.extent
-        return Estimate(mu1, mu2, evidence.in_tissue(np.clip(np.asarray(self.center.origin) + shift, 0, 1)))
+        shift = place[2:5] * STEPS[2:] / evidence.atlas.grid.extent
+        origin = evidence.in_tissue(np.clip(np.asarray(self.center.origin) + shift, 0, 1))
+        coupling = self.center.coupling
+        if coupling is not None and len(place) > len(STEPS):
+            low, high = self.couplings
+            coupling = float(np.clip(coupling + place[5] * COUPLING_STEP * (high - low), low, high))
+        return Estimate(mu1, mu2, origin, coupling)
 
 
 def refine(coarse: Evidence, fine: Evidence, estimate: Estimate | None, settings: RefinementSettings | None) -> Fit:

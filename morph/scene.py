@@ -7,7 +7,7 @@ warp to be shown. `space=atlas` is the published way: the masks go to the atlas 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,7 +130,7 @@ def _evidence(maps: list[NDArray[np.float32]], shares: list[NDArray[np.float32]]
 
 def _moved(found: Estimate, scale: float, origin: NDArray[np.float64]) -> Estimate:
     x, y, z = np.clip(origin, 0, 1)
-    return Estimate(found.mu1 * scale, found.mu2, (float(x), float(y), float(z)))
+    return replace(found, mu1=found.mu1 * scale, origin=(float(x), float(y), float(z)))
 
 
 def _continued(density: NDArray[np.float32], atlas: Atlas) -> NDArray[np.float32]:

@@ -23,15 +23,20 @@ from engine import (
     PRIORS,
     Anatomy,
     Atlas,
-    FisherKolmogorovParameters,
     Grid,
+    SimulationResult,
     load_anatomy,
     observe,
     random_stream,
     simulate,
 )
 from engine.atlas import place
+from engine.mass_effect import FOLDED_WARNING
+from engine.model import Model
+from engine.parameters import Parameters
 from learn.metrics import DICE_THRESHOLDS, SUPPORT, dice, mean_absolute_error
+from morph.displacement import Vectors, flow_onto, moved_volume
+from morph.growth import grow
 from morph.patient import Patient
 from morph.pipeline import Personalization
 from morph.resample import spread_density
@@ -56,21 +61,29 @@ class Twin:
     Attributes:
         patient: what the pipeline may see.
         parameters: the tumor, origin as a fraction of its own brain's cube.
-        origin_mm: the origin in the patient's world [mm], (3,).
+        origin_mm: the origin in the patient's world [mm], (3,), in the brain before it was pushed.
         density: c [1] on the patient's T1 grid, 0 outside the brain.
         thresholds: at which core and edema were cut.
         tissue: the brain's true maps on the T1's grid.
+        displacement: how far the tissue now at a voxel was moved [mm], (3, x, y, z); None for the first model.
     """
 
     patient: Patient
-    parameters: FisherKolmogorovParameters
+    parameters: Parameters
     origin_mm: NDArray[np.float64]
     density: Volume
     thresholds: tuple[float, float]
     tissue: Tissue
+    displacement: Vectors | None = None
 
 
-def make_twin(seed: int, anatomy: Anatomy | None = None, grid: Grid = TWIN_GRID, deviation: float = DEVIATION) -> Twin:
+def make_twin(
+    seed: int,
+    anatomy: Anatomy | None = None,
+    grid: Grid = TWIN_GRID,
+    deviation: float = DEVIATION,
+    model: Model | None = None,
+) -> Twin:
     """Draw a tumor of the whole-brain prior and of its sizes, and show what a scanner would see of it.
 
     Args:
@@ -78,16 +91,19 @@ def make_twin(seed: int, anatomy: Anatomy | None = None, grid: Grid = TWIN_GRID,
         anatomy: the brain that it grows in; MNI152 by default.
         grid: of its simulation.
         deviation: of the drawn outlines from the true ones [mm], see `draw_outline`.
+        model: what grows; the first model by default.
     """
     anatomy = anatomy or load_anatomy(BRAIN)
     atlas = place(anatomy, grid)
-    t1 = Volume(anatomy.t1, anatomy.affine)
-    white, gray, csf = (t1.with_array(m) for m in (anatomy.white_matter, anatomy.gray_matter, anatomy.csf))
-    tissue = normalized((white, gray, csf), t1.array > 0, "truth")
+    rest = Volume(anatomy.t1, anatomy.affine)
+    white, gray, csf = (rest.with_array(m) for m in (anatomy.white_matter, anatomy.gray_matter, anatomy.csf))
+    tissue_at_rest = normalized((white, gray, csf), rest.array > 0, "truth")
     proposal = 0
     while True:
-        parameters, field, proposal = _draw_tumor(seed, proposal, atlas)
-        density = spread_density(field, atlas.tissue, atlas.grid, t1)
+        parameters, result, proposal = _draw_tumor(seed, proposal, atlas, model or Model())
+        t1, tissue, displacement = _pushed(rest, tissue_at_rest, atlas, result)
+        inside = atlas.tissue if displacement is None else result.density[0] > 0
+        density = spread_density(result.density[0], inside, atlas.grid, t1)
         density = density.with_array(np.where(tissue.matter, density.array, 0))
         rng = random_stream(seed, THRESHOLD_STREAM, proposal)
         thresholds = float(rng.uniform(*CORE_THRESHOLD_RANGE)), float(rng.uniform(*EDEMA_THRESHOLD_RANGE))
@@ -96,23 +112,51 @@ def make_twin(seed: int, anatomy: Anatomy | None = None, grid: Grid = TWIN_GRID,
             break
     images = paint_images(t1, tissue, core, edema)
     drawn = [draw_outline(mask, t1.spacing, rng, deviation) & (t1.array > 0) for mask in (core, edema)]
-    masks = Masks(drawn[0], drawn[1])
     header = nib.Nifti1Header()
     header["sform_code"] = 4  # MNI152 coordinates, NIfTI-1 standard
     frame = Frame(t1.affine, t1.array.shape, header)
-    patient = Patient(f"twin {seed}", images["t1"], frame, masks, images["t1ce"], images["flair"])
-    return Twin(patient, parameters, atlas.grid.to_world(parameters.origin), density, thresholds, tissue)
+    patient = Patient(f"twin {seed}", images["t1"], frame, Masks(drawn[0], drawn[1]), images["t1ce"], images["flair"])
+    origin = atlas.grid.to_world(parameters.origin)
+    return Twin(patient, parameters, origin, density, thresholds, tissue, displacement)
 
 
-def _draw_tumor(seed: int, proposal: int, atlas: Atlas) -> tuple[FisherKolmogorovParameters, NDArray[np.float32], int]:
-    """The first tumor from number `proposal` on whose size the prior keeps, and the number after it."""
+def _draw_tumor(seed: int, proposal: int, atlas: Atlas, model: Model) -> tuple[Parameters, SimulationResult, int]:
+    """The first tumor from number `proposal` on whose size the prior keeps, and the number after it.
+
+    One that pushes must also pass without pushing, which is quick to see, and not fold the brain.
+    """
     prior = PRIORS["whole_brain"]
     while True:
-        parameters = prior.propose(seed, TUMOR_STREAM, proposal, atlas)
+        growth = prior.propose(seed, TUMOR_STREAM, proposal, atlas)
+        parameters = model.tumor(growth, seed, TUMOR_STREAM, proposal)
         proposal += 1
-        result = simulate([parameters], atlas, stop_volume=prior.size[1])
-        if result.ended[0] == "duration" and prior.accepts(float(result.volumes[0])):
-            return parameters, result.density[0], proposal
+        result = simulate([growth], atlas, stop_volume=prior.size[1])
+        if not _is_kept(result):
+            continue
+        if model.has_mass_effect:
+            result = grow([parameters], atlas, prior.size[1])
+            if not _is_kept(result) or result.pushed[0].folded > FOLDED_WARNING:
+                continue
+        return parameters, result, proposal
+
+
+def _is_kept(result: SimulationResult) -> bool:
+    """Whether the only tumor of a batch grew to its end and to a size of the prior's."""
+    return result.ended[0] == "duration" and PRIORS["whole_brain"].accepts(float(result.volumes[0]))
+
+
+def _pushed(
+    t1: Volume, tissue: Tissue, atlas: Atlas, result: SimulationResult
+) -> tuple[Volume, Tissue, Vectors | None]:
+    """T1 and tissue at rest, carried along by a tumor that pushes, and how far."""
+    if not result.pushed:
+        return t1, tissue, None
+    brain = t1.array > 0
+    back = flow_onto(-result.displacement[0], atlas.grid, t1.affine, t1.array.shape) * brain
+    white, gray, csf = (moved_volume(m, back) for m in tissue.maps)
+    seen = moved_volume(t1, back)
+    seen = seen.with_array(np.where(brain, np.maximum(seen.array, t1.array[brain].min()), 0))
+    return seen, normalized((white, gray, csf), brain, tissue.source), -back
 
 
 def compare(twin: Twin, answer: Personalization) -> dict[str, float | None]:
