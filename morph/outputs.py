@@ -27,6 +27,7 @@ from morph.layout import PARAMETERS, Layout
 from morph.patient import Patient
 from morph.picture import draw_overview
 from morph.pipeline import Personalization
+from morph.targets import Targets
 from morph.volume import write_volume
 
 Write = Callable[[Path], Any]
@@ -54,7 +55,12 @@ def prepare_folder(layout: Layout) -> None:
 
 
 def write_outputs(
-    layout: Layout, patient: Patient, answer: Personalization, brain: Brain, config: Mapping[str, Any]
+    layout: Layout,
+    patient: Patient,
+    answer: Personalization,
+    brain: Brain,
+    targets: Targets,
+    config: Mapping[str, Any],
 ) -> None:
     """Write everything that an answer consists of.
 
@@ -63,23 +69,24 @@ def write_outputs(
         patient: whose answer it is.
         answer: what was found.
         brain: atlas and network that were used.
+        targets: volumes to aim at.
         config: the command's configuration, kept for the record.
     """
-    record = describe_answer(patient, answer, brain, config)
-    written = dict(list_files(patient, answer))
+    record = describe_answer(patient, answer, brain, config) | {"targets": targets.record}
+    written = dict(list_files(patient, answer, targets))
     for name, write in written.items():
-        _write(layout.place(name), write)
+        write_whole(layout.place(name), write)
     if layout.subject is not None:
         for path, text in describe(layout, written, patient.files, record).items():
-            _write(path, partial(Path.write_text, data=text, encoding="utf-8"))
+            write_whole(path, partial(Path.write_text, data=text, encoding="utf-8"))
     write_json(layout.place(PARAMETERS), record)
 
 
-def list_files(patient: Patient, answer: Personalization) -> Iterator[tuple[str, Write]]:
+def list_files(patient: Patient, answer: Personalization, targets: Targets) -> Iterator[tuple[str, Write]]:
     """Every file of this answer but parameters.json: its name in `morph.layout.PRODUCTS`, and what writes it."""
     t1, frame = patient.t1, patient.frame
     yield "density.nii.gz", partial(write_volume, volume=answer.density, frame=frame)
-    for name, mask in (("core", patient.masks.core), ("edema", patient.masks.edema)):
+    for name, mask in {"core": patient.masks.core, "edema": patient.masks.edema, **targets.masks}.items():
         yield f"{name}.nii.gz", partial(write_volume, volume=t1.with_array(mask), frame=frame, dtype=np.uint8)
     if answer.tissue is not None:
         yield "tissue.nii.gz", partial(write_volume, volume=answer.tissue, frame=frame, dtype=np.uint8)
@@ -129,10 +136,19 @@ def describe_answer(
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write strict JSON, whole or not at all."""
     text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    _write(path, lambda place: place.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda place: place.write_text(text, encoding="utf-8"))
 
 
-def _write(path: Path, write: Write) -> None:
+def write_whole(path: Path, write: Write) -> None:
+    """Write a file under another name and rename it.
+
+    Args:
+        path: where it shall be; its folder is made.
+        write: is given the other name, which has the same ending.
+
+    Raises:
+        InputError: the disk does not take it.
+    """
     unfinished = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,7 @@ from morph.pipeline import Personalization, Stopwatch, run_pipeline
 from morph.refine import RefinementSettings
 from morph.scene import SPACES
 from morph.settings import build
+from morph.targets import TargetSettings, target_volumes
 from morph.twin import describe_twin, make_twin, print_scores
 from morph.warp_cache import KeptRegistration
 
@@ -54,6 +55,7 @@ def main(config: DictConfig) -> int:
     watch = Stopwatch(lambda sentence: console.print(f"[dim]... {sentence}[/dim]"))
     refinement = build(RefinementSettings, "refinement", options["refinement"], seed=seed)
     registration = build(AntsRegistration, "registration", options["registration"], seed=seed)
+    aims = build(TargetSettings, "targets", options["targets"])
     refine, space = _choices(options)
     files, twin = _files(options), None
     layout = _layout(options)
@@ -69,11 +71,13 @@ def main(config: DictConfig) -> int:
             patient = twin.patient
     kept = KeptRegistration(registration, layout.registration)
     answer = run_pipeline(patient, brain, kept, refinement if refine else None, space, watch.announce)
+    with watch.stage("targets", "draw target volumes"):
+        targets = target_volumes(patient, answer, aims)
     answer.seconds.update(watch.seconds)
     watch.announce(f"write {layout.folder}")
     if twin is not None:
         write_json(layout.place(TWIN), describe_twin(twin, answer, seed))
-    write_outputs(layout, patient, answer, brain, options)
+    write_outputs(layout, patient, answer, brain, targets, options)
     if twin is not None:
         print_scores(console, twin, answer)
     print_answer(console, patient, answer, layout)

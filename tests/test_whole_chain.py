@@ -19,6 +19,7 @@ from morph.layout import Layout
 from morph.outputs import prepare_folder, write_outputs
 from morph.pipeline import run_pipeline
 from morph.refine import RefinementSettings
+from morph.targets import TargetSettings, target_volumes
 from morph.twin import compare, make_twin
 from tests.morph.same_place import SamePlace
 
@@ -67,7 +68,8 @@ def test_a_patient_gets_an_answer_from_these_weights(folder: Path) -> None:
     assert answer.estimate is not None
     assert (compare(twin, answer)["dice_0.1"] or 0) > 0.6
     prepare_folder(Layout(folder / "patient"))
-    write_outputs(Layout(folder / "patient"), twin.patient, answer, brain, {})
+    targets = target_volumes(twin.patient, answer, TargetSettings())
+    write_outputs(Layout(folder / "patient"), twin.patient, answer, brain, targets, {})
     density = nib.load(folder / "patient" / "density.nii.gz")
     assert density.shape == twin.patient.t1.array.shape
     assert np.allclose(density.affine, twin.patient.t1.affine)

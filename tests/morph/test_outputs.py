@@ -58,7 +58,8 @@ def test_outputs_lie_on_the_patients_own_grid(
     assert set(record["checks"][0]) == {"name", "value", "limit", "verdict", "message"}
     assert (out / "overview.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in out.iterdir()) == [
-        "core.nii.gz", "density.nii.gz", "edema.nii.gz", "overview.png", "parameters.json", "tissue.nii.gz",
+        "core.nii.gz", "ctv_15mm.nii.gz", "ctv_20mm.nii.gz", "ctv_density.nii.gz", "density.nii.gz",
+        "edema.nii.gz", "overview.png", "parameters.json", "tissue.nii.gz",
     ]  # fmt: skip
 
 
@@ -99,8 +100,8 @@ def test_a_demo_is_complete_when_its_parameters_are_there(
     twin = Twin(patient, answer.parameters, answer.origin_mm, answer.density, (0.6, 0.3), tissue)
     monkeypatch.setattr(run, "make_twin", lambda seed: twin)
     written: list[str] = []
-    write = outputs._write
-    monkeypatch.setattr(outputs, "_write", lambda path, how: (written.append(path.name), write(path, how)))
+    write = outputs.write_whole
+    monkeypatch.setattr(outputs, "write_whole", lambda path, how: (written.append(path.name), write(path, how)))
     out = tmp_path / "out"
     tiny_command("demo=true", f"out={out}")
     assert "twin.json" in written and written[-1] == "parameters.json"

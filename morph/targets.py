@@ -1,0 +1,236 @@
+"""Volumes that radiotherapy could aim at: the standard margins, and those that follow the estimated density.
+
+`ctv_15mm`, `ctv_20mm`: the brain tissue within 15 mm (ESTRO-EANO 2023) and 20 mm (ESTRO-ACROP 2016) of the core, on
+the way that a cell would have to go: around CSF (ventricles, cisterns and fissures of the tissue map, the falx as far
+as the map shows a fissure) and never outside the brain. With nothing in the way that is exactly the voxels whose
+centers lie within the margin of a core voxel's center. Sulci narrower than `SULCUS` are filled, as by hand.
+`ctv_density`: as many voxels as ctv_15mm, those with the highest density; of equal ones the nearest to the core.
+`ctv_probability`: where P(c > threshold) reaches a chosen probability. The core belongs to each of them.
+
+A detour's length comes from the eikonal equation |grad d| = 1, solved twice by second-order fast marching (scikit-fmm),
+with barriers and without: the difference is what is added to the exact Euclidean distance, so that errors of the
+scheme cancel where nothing is in the way. Behind a wall with a hole it is right within 0.6 of a voxel's longest edge
+for ways through the centers of voxels: they pass a corner of the wall half a voxel away from it.
+
+Source: Niyazi et al., ESTRO-EANO guideline on target delineation and radiotherapy details for glioblastoma,
+Radiotherapy and Oncology 184 (2023) 109663; Niyazi et al., ESTRO-ACROP guideline, likewise 118 (2016) 35-42.
+Sethian, A fast marching level set method, PNAS 93 (1996) 1591-1595.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import skfmm
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from engine import InputError
+from morph.patient import Patient
+from morph.pipeline import Personalization
+from morph.resample import bounding_box
+from morph.volume import Volume
+
+Mask = NDArray[np.bool_]
+MARGINS = {"ctv_15mm": 15.0, "ctv_20mm": 20.0}
+"""Names of the standard volumes and their margins [mm]."""
+STANDARD = "ctv_15mm"
+"""The one that ctv_density is as large as."""
+THRESHOLDS = (0.01, 0.1, 0.5)
+"""Densities whose probability of being exceeded is mapped."""
+SULCUS = 4.0
+"""Width [mm] up to which CSF between tissue of a margin belongs to it (ours)."""
+SHELL = 2
+"""Voxels of the core's rim that fast marching sees; its inside is at distance 0 anyhow (ours)."""
+TISSUE = 2
+"""Labels of a tissue map from which on it is no CSF (see `morph.tissue.Tissue.labels`)."""
+
+
+class Posterior(Protocol):
+    """What an ensemble of tumors says about each voxel, on the T1's grid."""
+
+    @property
+    def density_mean(self) -> Volume:
+        """Mean density [1]."""
+
+    @property
+    def probability(self) -> Mapping[float, Volume]:
+        """Threshold -> P(c > threshold)."""
+
+
+@dataclass(frozen=True)
+class TargetSettings:
+    """The group `targets` of conf/run.yaml.
+
+    Attributes:
+        threshold: density of ctv_probability, one of `THRESHOLDS`.
+        probability: how likely it must be exceeded, in (0, 1].
+    """
+
+    threshold: float = 0.1
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what has no map."""
+        if self.threshold not in THRESHOLDS:
+            known = ", ".join(f"{value:g}" for value in THRESHOLDS)
+            raise InputError(f"targets.threshold={self.threshold:g} has no map of its probability: use one of {known}")
+        if not 0 < self.probability <= 1:
+            raise InputError(f"targets.probability={self.probability:g} is no probability: give one above 0, up to 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """Target volumes of one patient.
+
+    Attributes:
+        masks: name -> bool (x, y, z) on the T1's grid; `ctv_probability` only with a posterior.
+        record: their volumes and overlaps, for parameters.json.
+    """
+
+    masks: dict[str, Mask]
+    record: dict[str, Any]
+
+
+def target_volumes(
+    patient: Patient, answer: Personalization, settings: TargetSettings, posterior: Posterior | None = None
+) -> Targets:
+    """Every target volume of an answer.
+
+    Args:
+        patient: masks and brain.
+        answer: the delivered density, and the tissue map where there is one.
+        settings: see there.
+        posterior: None leaves ctv_probability out, and ctv_density follows the delivered density.
+    """
+    core, brain = patient.masks.core, patient.brain | patient.masks.core
+    spacing = patient.t1.spacing
+    tissue = brain if answer.tissue is None else brain & (answer.tissue.array >= TISSUE) | core
+    direct, around = margin_distances(core, tissue, spacing, max(MARGINS.values()))
+    masks = {
+        name: fill_sulci((around <= margin) & tissue, (direct <= margin) & brain, spacing)
+        for name, margin in MARGINS.items()
+    }
+    density = answer.density if posterior is None else posterior.density_mean
+    size = int(np.count_nonzero(masks[STANDARD]))
+    masks["ctv_density"], lowest = highest_density(density.array, size, core, brain, (around, direct))
+    if posterior is not None:
+        exceeded = posterior.probability[settings.threshold].array >= settings.probability
+        masks["ctv_probability"] = exceeded & brain | core
+    record = {
+        "barriers": "outline of the brain" if answer.tissue is None else "outline of the brain, CSF of the tissue map",
+        "density": _density_source(answer, posterior),
+        "volumes_ml": {name: _volume(mask, patient) for name, mask in _named(patient, masks).items()},
+        "ctv_density": {"as_large_as": STANDARD, "lowest_density": lowest, **_compare("ctv_density", masks, patient)},
+        "ctv_probability": None
+        if posterior is None
+        else {
+            "threshold": settings.threshold,
+            "probability": settings.probability,
+            **_compare("ctv_probability", masks, patient),
+        },
+    }
+    return Targets(masks, record)
+
+
+def margin_distances(
+    core: Mask, medium: Mask, spacing: NDArray[np.float64], reach: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """How far voxels lie from the core, straight and inside a medium.
+
+    Args:
+        core: bool (x, y, z), not empty.
+        medium: where the way may go, bool (x, y, z), with the core.
+        spacing: voxel edges [mm], (3,).
+        reach: distances beyond this one [mm] may come out infinite.
+
+    Returns:
+        Euclidean distance [mm] between voxel centers, and the same with the detours around what is not medium, inside
+        it; both float32 (x, y, z), 0 in the core, infinite where they exceed the reach.
+    """
+    box = bounding_box(core, int(np.ceil((reach + SULCUS) / spacing.min())))
+    inner, free = core[box], medium[box]
+    straight = ndimage.distance_transform_edt(~inner, sampling=spacing).astype(np.float32)
+    near = (straight <= reach) & ~ndimage.binary_erosion(inner, iterations=SHELL)
+    reached, unhindered = _march(inner, near & free, spacing), _march(inner, near, spacing)
+    detour = np.subtract(reached, unhindered, out=np.full_like(reached, np.inf), where=np.isfinite(reached))
+    bent = straight + np.maximum(detour, 0)
+    bent[inner] = 0
+    direct, around = (np.full(core.shape, np.inf, dtype=np.float32) for _ in range(2))
+    direct[box], around[box] = np.where(straight <= reach, straight, np.inf), bent
+    return direct, around
+
+
+def fill_sulci(reached: Mask, allowed: Mask, spacing: NDArray[np.float64]) -> Mask:
+    """A volume with the narrow gaps in it closed (`SULCUS`), inside what is allowed; all bool (x, y, z)."""
+    box = bounding_box(reached, int(np.ceil(SULCUS / spacing.min())))
+    wide = ndimage.distance_transform_edt(~reached[box], sampling=spacing) <= SULCUS / 2
+    closed = ndimage.distance_transform_edt(np.pad(wide, 1, mode="edge"), sampling=spacing) > SULCUS / 2
+    filled = reached.copy()
+    filled[box] |= closed[1:-1, 1:-1, 1:-1] & allowed[box]
+    return filled
+
+
+def highest_density(
+    density: NDArray[np.float32], size: int, core: Mask, allowed: Mask, distances: tuple[NDArray, ...]
+) -> tuple[Mask, float | None]:
+    """The core and the voxels with the highest density, `size` in all.
+
+    Args:
+        density: c [1], (x, y, z).
+        size: voxels, at least the core's and at most those allowed.
+        core: always taken, bool (x, y, z).
+        allowed: where to choose from, bool (x, y, z), with the core.
+        distances: break ties, the first one first, each (x, y, z).
+
+    Returns:
+        The voxels, bool (x, y, z), and the lowest density outside the core; None where that is empty.
+    """
+    ranked = np.where(core, np.inf, density)
+    level = np.partition(ranked[allowed], -size)[-size]
+    chosen = allowed & (ranked > level)
+    tied = np.argwhere(allowed & (ranked == level))
+    order = np.lexsort([distance[tuple(tied.T)] for distance in reversed(distances)])
+    chosen[tuple(tied[order[: size - np.count_nonzero(chosen)]].T)] = True
+    return chosen, float(level) if np.isfinite(level) else None
+
+
+def _march(core: Mask, medium: Mask, spacing: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance [mm] from the core's surface inside a medium, infinite where no way leads; (x, y, z)."""
+    if not (ndimage.binary_dilation(core) & ~core & medium).any():
+        return np.full(core.shape, np.inf)
+    sign = np.ma.MaskedArray(np.where(core, -1.0, 1.0), mask=~medium)
+    return np.ma.filled(skfmm.distance(sign, dx=spacing, order=2), np.inf)
+
+
+def _density_source(answer: Personalization, posterior: Posterior | None) -> str:
+    """Which density was used, in words."""
+    if posterior is not None:
+        return "mean of the posterior"
+    if answer.method == "fallback":
+        return "falloff with distance (fallback): no posterior, hence no ctv_probability"
+    return f"delivered density ({answer.method}): no posterior, hence no ctv_probability"
+
+
+def _named(patient: Patient, masks: Mapping[str, Mask]) -> dict[str, Mask]:
+    """The masks that were given, and the targets."""
+    return {"core": patient.masks.core, "edema": patient.masks.edema, **masks}
+
+
+def _volume(mask: Mask, patient: Patient) -> float:
+    """Volume [ml]."""
+    return round(float(np.count_nonzero(mask)) * patient.t1.voxel_volume, 3)
+
+
+def _compare(name: str, masks: Mapping[str, Mask], patient: Patient) -> dict[str, float]:
+    """Overlap of a volume with the standard one."""
+    ours, standard = masks[name], masks[STANDARD]
+    total = int(np.count_nonzero(ours) + np.count_nonzero(standard))
+    return {
+        "dice": round(2 * int(np.count_nonzero(ours & standard)) / total, 4),
+        f"only_{name}_ml": _volume(ours & ~standard, patient),
+        f"only_{STANDARD}_ml": _volume(standard & ~ours, patient),
+    }
