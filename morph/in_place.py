@@ -1,0 +1,157 @@
+"""A patient whose own tissue maps are given: the tumor is solved in them, and nothing is registered.
+
+Where the images lie on the atlas' own grid, the masks can be shown to the network as they are: its estimate costs
+nothing, and a brain that fits the atlas only roughly still gives the search a good start. On any other grid the
+search starts from the masks alone. Checks of a registration have nothing to check here; all others are asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import InputError, simulate
+from morph.checks import (
+    Check,
+    Verdict,
+    check_density,
+    check_fit,
+    check_network,
+    check_patient_fit,
+    check_ranges,
+    check_size,
+    check_thresholds,
+    worst,
+)
+from morph.evidence import Estimate
+from morph.fallback import distance_density
+from morph.foci import Foci, split_foci
+from morph.inference import Brain, distance_to_tissue, estimate_tumor, majority
+from morph.input_checks import check_appearance, check_foci, check_inputs, check_masks, check_volume
+from morph.patient import Patient
+from morph.pipeline import Announce
+from morph.refine import RefinementSettings, refine
+from morph.registration import Interpolation
+from morph.resample import average_onto, resample
+from morph.scene import Scene, patient_scene
+from morph.tissue import show_tumor_as_tissue
+from morph.volume import Volume, share_grid
+
+
+class SameWorld:
+    """The warp between a patient and an atlas that share one world."""
+
+    affine_scale = 1.0
+
+    def to_atlas(self, volume: Volume, like: Volume, interpolation: Interpolation) -> Volume:
+        """The volume on the grid of `like`."""
+        return resample(volume, like, {"linear": 1, "nearest": 0}[interpolation])
+
+    to_patient = to_atlas
+
+    def points_to_atlas(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same points [mm], (n, 3)."""
+        return points
+
+    points_to_patient = points_to_atlas
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What was found.
+
+    Attributes:
+        density: c [1] on the patient's grid, 0 outside the brain.
+        method: `refined` or `fallback`.
+        start: what the search started from, `network` or `masks`.
+        checks: every question that was asked.
+    """
+
+    density: Volume
+    method: str
+    start: str
+    checks: tuple[Check, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the checks."""
+        return worst(self.checks)
+
+
+def personalize_in_place(patient: Patient, brain: Brain, refinement: RefinementSettings, announce: Announce) -> Answer:
+    """Find the tumor that explains the masks in the patient's own tissue.
+
+    Args:
+        patient: with its tissue; `t1` only says where the brain is.
+        brain: atlas and network.
+        refinement: how to search.
+        announce: is told each stage.
+
+    Raises:
+        InputError: the patient comes without tissue maps, or the brain is too large for the working grid.
+    """
+    tissue = patient.tissue
+    if tissue is None:
+        raise InputError("a patient can be solved in place only with its own tissue maps: give all three")
+    foci = split_foci(patient.masks, patient.t1)
+    focus = replace(patient, masks=foci.largest)
+    start = "network" if brain.estimator is not None and share_grid(patient.t1, brain.t1) else "masks"
+    checks = [
+        *check_inputs(patient.masks.core, patient.masks.edema, patient.brain),
+        check_volume(float(np.count_nonzero(patient.brain)) * patient.t1.voxel_volume),
+        check_foci(foci),
+        check_masks(patient.masks.edema, tissue.matter),
+        *(check_appearance(patient) if patient.t1ce is not None or patient.flair is not None else ()),
+    ]
+    density = None
+    if worst(checks) != "fail":
+        announce(f"search the tumor, starting from the {start}")
+        shown = show_tumor_as_tissue(tissue, patient.masks.edema & patient.brain)
+        scene = patient_scene(focus, SameWorld(), brain, shown)
+        density = _solve(scene, focus, brain if start == "network" else None, refinement, checks)
+    if density is None or worst(checks) == "fail":
+        announce("a check failed: fall back to distances")
+        fallback = patient.t1.with_array(distance_density(patient.masks, patient.t1))
+        return Answer(fallback, "fallback", start, tuple(checks))
+    return Answer(_with_others(density, foci), "refined", start, tuple(checks))
+
+
+def _solve(
+    scene: Scene, focus: Patient, brain: Brain | None, refinement: RefinementSettings, checks: list[Check]
+) -> Volume | None:
+    """The density of the best fit; None where the coarse grids show nothing of the tumor."""
+    if not (scene.fine.edema.any() and scene.coarse.edema.any()):
+        return None
+    estimate = None if brain is None else _ask_network(focus, brain, checks)
+    fit = refine(scene.coarse, scene.fine, None if estimate is None else scene.from_atlas(estimate), refinement)
+    result = simulate([fit.estimate.parameters()], scene.fine.atlas)
+    density = scene.deliver(result.density[0])
+    checks += [
+        *check_fit(fit),
+        *check_thresholds(fit),
+        *check_ranges(fit.estimate),
+        *check_patient_fit(density.array, fit, focus.masks.core, focus.masks.edema),
+        *check_density(density.array, focus.brain),
+        check_size(float(result.volumes[0])),
+    ]
+    return density
+
+
+def _ask_network(focus: Patient, brain: Brain, checks: list[Check]) -> Estimate | None:
+    coarse = brain.coarse
+    core, edema = (
+        majority(average_onto(focus.t1.with_array(mask), coarse.grid)) for mask in (focus.masks.core, focus.masks.edema)
+    )
+    estimate = estimate_tumor(core, edema, brain)
+    checks += check_network(estimate, 0.0 if estimate is None else distance_to_tissue(estimate, coarse))
+    return estimate
+
+
+def _with_others(density: Volume, foci: Foci) -> Volume:
+    """The density, and a falloff with distance around the foci that the model did not explain."""
+    if foci.others is None:
+        return density
+    like = density.with_array(np.ones_like(density.array))
+    return density.with_array(np.maximum(density.array, distance_density(foci.others, like)))

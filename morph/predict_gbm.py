@@ -1,0 +1,160 @@
+"""python -m morph.predict_gbm: the container of the PREDICT-GBM benchmark, from its input folder to its output folder.
+
+Reads `Patient-ID/ID-{gm,wm,csf,tumorseg}.nii.gz` (labels: 1 necrosis, 2 edema, 3 enhancing) for every patient below
+`LMI_INPUT` (default /mlcube_io0), with `ID-{t1c,flair,brain_mask}.nii.gz` if they are there, and writes
+`LMI_OUTPUT/ID.nii.gz` (default /mlcube_io1): the tumor cell density on the same grid, float32, strictly ordered over
+the whole brain and 0 outside, as the benchmark's scorer needs it. Exit status: 0 also where a check failed and a
+density by distances is delivered, 2 bad input (one sentence), anything else a failure of the program.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+
+from engine import InputError, load_anatomy
+from engine.command import BAD_INPUT, compose
+from morph.in_place import Answer, personalize_in_place
+from morph.inference import Brain, prepare_brain
+from morph.outputs import write_whole
+from morph.patient import FRACTION_SLACK, Patient, crop
+from morph.pipeline import Announce
+from morph.refine import RefinementSettings
+from morph.resample import bounding_box
+from morph.segmentation import BRATS_2023, Masks, masks_from_labels
+from morph.settings import build
+from morph.strict_order import order_strictly
+from morph.tissue import normalized
+from morph.volume import Volume, read_volume, read_with_frame, share_grid, write_volume
+
+INPUT, OUTPUT = ("LMI_INPUT", "/mlcube_io0"), ("LMI_OUTPUT", "/mlcube_io1")
+"""Environment variables of both folders, and where the benchmark mounts them."""
+PREFIX = "Patient-"
+NEEDED = ("gm", "wm", "csf", "tumorseg")
+OPTIONAL = ("t1c", "flair", "brain_mask")
+MARGIN = 8
+"""Voxels around brain and tumor within which a run looks at the images (ours)."""
+
+
+def main() -> int:
+    """Every patient of the input folder; returns the exit status."""
+    try:
+        source, target = (Path(os.environ.get(*variable)) for variable in (INPUT, OUTPUT))
+        cases = find_cases(source)
+        settings: dict[str, Any] = OmegaConf.to_container(compose("run"), resolve=True)  # type: ignore[assignment]
+        refinement = build(RefinementSettings, "refinement", settings["refinement"], seed=settings["seed"])
+        brain = prepare_brain(load_anatomy("sri24"), settings["weights"])
+        for name, files in cases.items():
+            start = time.perf_counter()
+            _say(name, "read the images")
+            answer = run_case(read_case(name, files), brain, refinement, target / f"{name}.nii.gz", partial(_say, name))
+            for check in answer.checks:
+                if check.verdict != "pass":
+                    _say(name, f"{check.verdict}: {check.message}")
+            _say(name, f"{answer.method}, verdict {answer.verdict}, {time.perf_counter() - start:.0f} s")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
+def find_cases(folder: Path) -> dict[str, dict[str, Path]]:
+    """The files of every patient, by the patient's ID and the file's role.
+
+    Raises:
+        InputError: no patient, or one without a file that is needed.
+    """
+    found = sorted(path for path in folder.glob(f"{PREFIX}*") if path.is_dir())
+    if not found:
+        raise InputError(f"{folder} has no folder {PREFIX}ID: give the folder of patients with {INPUT[0]}=FOLDER")
+    cases = {}
+    for path in found:
+        name = path.name.removeprefix(PREFIX)
+        files = {role: path / f"{name}-{role}.nii.gz" for role in (*NEEDED, *OPTIONAL)}
+        missing = [files[role].name for role in NEEDED if not files[role].is_file()]
+        if missing:
+            raise InputError(f"{path} has no {', '.join(missing)}: each patient needs {', '.join(NEEDED)}")
+        cases[name] = {role: file for role, file in files.items() if file.is_file()}
+    return cases
+
+
+def read_case(name: str, files: dict[str, Path]) -> Patient:
+    """One patient, whose `t1` is 1 in the brain and says no more.
+
+    The brain is the given mask; without one it is where the T1Gd exceeds its lowest value, as for the benchmark's
+    scorer, and without that where the maps are positive. Without a core (labels 1 and 3) the edema is taken for it.
+
+    Raises:
+        InputError: a file is unreadable or lies on another grid, maps are no fractions, or there is no tumor.
+    """
+    white, frame = read_with_frame(files["wm"])
+    volumes = {role: read_volume(path) for role, path in files.items()}
+    for role, volume in volumes.items():
+        if not share_grid(volume, white):
+            raise InputError(f"{files[role]} lies on another grid than {files['wm'].name}: resample it first")
+    for role in ("gm", "wm", "csf"):
+        low, high = float(volumes[role].array.min()), float(volumes[role].array.max())
+        if low < -FRACTION_SLACK or high > 1 + FRACTION_SLACK:
+            raise InputError(f"{files[role]} holds values from {low:g} to {high:g}: give fractions from 0 to 1")
+    inside = _brain(volumes)
+    if not inside.any():
+        raise InputError(f"{files['wm'].parent} shows no brain: its maps, its T1Gd or its mask are empty")
+    segmentation = volumes["tumorseg"]
+    if not segmentation.array.any():
+        raise InputError(f"{files['tumorseg']} is empty: the method needs a visible tumor")
+    if np.all(np.isin(segmentation.array, (0, *BRATS_2023["edema"]))):
+        masks = Masks(segmentation.array > 0, segmentation.array > 0, BRATS_2023)
+    else:
+        masks = masks_from_labels(segmentation, BRATS_2023, str(files["tumorseg"]))
+    tissue = normalized((white, volumes["gm"], volumes["csf"]), inside, "given")
+    images = volumes.get("t1c"), volumes.get("flair")
+    return Patient(name, white.with_array(inside), frame, masks, *images, tissue, files)
+
+
+def run_case(
+    patient: Patient, brain: Brain, refinement: RefinementSettings, path: Path, announce: Announce = print
+) -> Answer:
+    """Solve one patient and write the density.
+
+    Args:
+        patient: see `read_case`.
+        brain: atlas and network.
+        refinement: how to search.
+        path: of the file to write.
+        announce: is told each stage.
+
+    Raises:
+        InputError: the brain is too large, or the file cannot be written.
+    """
+    box = bounding_box(patient.brain | patient.masks.edema, MARGIN)
+    near = crop(patient, box)
+    answer = personalize_in_place(near, brain, refinement, announce)
+    whole = np.zeros(patient.brain.shape, dtype=np.float32)
+    whole[box] = order_strictly(answer.density.array, near.brain, near.t1.spacing)
+    write_whole(path, partial(write_volume, volume=patient.t1.with_array(whole), frame=patient.frame))
+    return answer
+
+
+def _brain(volumes: dict[str, Volume]) -> NDArray[np.bool_]:
+    """Where the brain is, bool (x, y, z)."""
+    if "brain_mask" in volumes:
+        return volumes["brain_mask"].array > 0
+    if "t1c" in volumes:
+        return volumes["t1c"].array > volumes["t1c"].array.min()
+    return np.asarray(sum(volumes[role].array for role in ("gm", "wm", "csf"))) > 0
+
+
+def _say(name: str, sentence: str) -> None:
+    print(f"{name}: {sentence}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
