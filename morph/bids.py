@@ -62,9 +62,8 @@ def describe(
         layout.root / "dataset_description.json": _json(description),
     }
     texts = {path: text for path, text in texts.items() if not path.exists()}
-    if "tissue.nii.gz" in written:
-        labels = "".join("\t".join(row) + "\n" for row in TISSUE_LABELS)
-        texts[layout.beside("tissue.nii.gz", ".tsv")] = labels
+    labels = "".join("\t".join(row) + "\n" for row in TISSUE_LABELS)
+    texts |= {layout.beside(name, ".tsv"): labels for name in written if PRODUCTS[name].kind == "labels"}
     return texts | {path: _json(said) for path, said in _sidecars(layout, written, files, record).items()}
 
 

@@ -61,9 +61,12 @@ def look_up(values: NDArray[np.float32], steps: Vectors, order: int = 1) -> NDAr
 
 def moved_volume(volume: Volume, displacement: Vectors, order: int = 1) -> Volume:
     """The volume at x + displacement(x), for world vectors [mm] at its own voxel centers, (3, x, y, z)."""
-    to_voxels = np.linalg.inv(volume.affine[:3, :3])
-    steps = np.tensordot(to_voxels, displacement, axes=1).astype(np.float32)
-    return volume.with_array(look_up(volume.array, steps, order))
+    return volume.with_array(look_up(volume.array, in_voxels(displacement, volume.affine), order))
+
+
+def in_voxels(displacement: Vectors, affine: NDArray[np.float64]) -> Vectors:
+    """World vectors [mm], (3, x, y, z), as steps along the voxel axes of an affine [voxels]."""
+    return np.tensordot(np.linalg.inv(affine[:3, :3]), displacement, axes=1).astype(np.float32)
 
 
 def at_points(displacement: Vectors, grid: Grid, affine: NDArray[np.float64], shape: tuple[int, ...]) -> Vectors:

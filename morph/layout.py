@@ -75,6 +75,11 @@ PRODUCTS = {
         "label-CTV_desc-probability_mask", "Where tumor is likelier than a chosen probability", "mask"
     ),
     "rtstruct.dcm": Product("{}/rt/{}_rtstruct.dcm", "Contours as a DICOM structure set"),
+    "tissue_before.nii.gz": _image("seg-tissue_desc-before_dseg", "Tissue before the tumor pushed it", "labels"),
+    "displacement.nii.gz": Product(
+        "{}/registration/{}_displacement.nii.gz", "How far the tumor has moved the tissue at each voxel, mm RAS"
+    ),
+    "models.png": Product("{}/figures/{}_models.png", "Both models' densities, and the displacement"),
     "overview.png": Product("{}/figures/{}_overview.png", "Three planes with masks and density contours"),
     "report.html": Product("{}.html", "Report for people"),
     TWIN: Product("{}/{}_twin.json", "Distance of a digital twin's answer from the truth"),

@@ -18,7 +18,8 @@ registration removes. A coupling that is searched for is a guess.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,6 +183,32 @@ def measure_push(scene: Scene, pushed: Pushed, first: Fit, patient: Patient, tis
         first,
         scene.deliver(grow([first.estimate.parameters()], scene.fine.atlas).density[0]),
     )
+
+
+def describe_push(push: Push, fit: Fit | None) -> dict[str, Any]:
+    """What parameters.json says of the displacement, and of how well both models explain the masks.
+
+    Lengths are the patient's mm; `origin` is a fraction of the cube, the first model's in the brain as it is seen and
+    the second's in the brain at rest.
+    """
+    fits = {"fisher_kolmogorov": push.first, "mass_effect": fit}
+    return {
+        "furthest_mm": push.furthest,
+        "minimum_jacobian": push.minimum_jacobian,
+        "folded": push.folded,
+        "agreement": push.agreement,
+        "models": {name: _numbers(one) for name, one in fits.items() if one is not None},
+    }
+
+
+def _numbers(fit: Fit) -> dict[str, Any]:
+    return asdict(fit.estimate) | {
+        "core_threshold": fit.core_threshold,
+        "edema_threshold": fit.edema_threshold,
+        "core_dice": fit.core_dice,
+        "edema_dice": fit.edema_dice,
+        "loss": fit.loss,
+    }
 
 
 def _agreement(evidence: Evidence, pushed: Pushed) -> float:

@@ -27,6 +27,8 @@ SHEAR_TOLERANCE = 1e-3
 
 MILLIMETERS = (0, 2)
 """NIfTI-1 codes of the unit of length that are taken: unknown, which means mm everywhere, and mm."""
+DISPLACEMENT_VECTOR = 1006
+"""NIfTI-1 intent code of vectors that displace."""
 UNREADABLE = (
     nib.filebasedimages.ImageFileError, HeaderDataError, ImageDataError, WrapStructError, zlib.error, OSError, EOFError,
     ValueError,
@@ -113,13 +115,30 @@ def write_volume(path: Path, volume: Volume, frame: Frame, dtype: type = np.floa
         frame: from `read_with_frame`.
         dtype: type on disk.
     """
-    array = apply_orientation(volume.array, inv_orientation(frame))
-    image = nib.Nifti1Image(array.astype(dtype), frame.affine)
+    nib.save(_image(volume.array.astype(dtype), frame), path)
+
+
+def write_vectors(path: Path, vectors: NDArray[np.float32], frame: Frame) -> None:
+    """Write world vectors as NIfTI's displacement vectors: shape (x, y, z, 1, 3), components R, A, S [mm].
+
+    Args:
+        path: where to; the ending .nii.gz compresses.
+        vectors: components along the world's axes, (3, x, y, z), on the grid of the frame with RAS axes.
+        frame: from `read_with_frame`.
+    """
+    image = _image(np.moveaxis(vectors, 0, -1)[..., None, :].astype(np.float32), frame)
+    image.header.set_intent(DISPLACEMENT_VECTOR)
+    nib.save(image, path)
+
+
+def _image(array: NDArray, frame: Frame) -> nib.Nifti1Image:
+    """An array with RAS axes, (x, y, z, ...), as an image that lies as the frame does."""
+    image = nib.Nifti1Image(apply_orientation(array, inv_orientation(frame)), frame.affine)
     if frame.header is not None:
         image.set_sform(frame.affine, code=int(frame.header["sform_code"]))
         image.set_qform(frame.affine, code=int(frame.header["qform_code"]))
     image.header.set_xyzt_units("mm")
-    nib.save(image, path)
+    return image
 
 
 def inv_orientation(frame: Frame) -> NDArray[np.float64]:

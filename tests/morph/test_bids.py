@@ -45,7 +45,7 @@ def dataset(tmp_path: Path) -> Layout:
             image = nib.Nifti1Image(np.ones(SHAPE, np.float32 if product.kind == "share" else np.uint8), AFFINE)
             image.header.set_xyzt_units("mm")
             nib.save(image, path)
-    layout.registration.mkdir()
+    layout.registration.mkdir(exist_ok=True)
     (layout.registration / "affine.mat").write_bytes(b"")
     for path, text in describe(layout, PRODUCTS, {"seg": tmp_path / "seg.nii.gz"}, RECORD).items():
         path.write_text(text)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine import InputError
-from morph.volume import Volume, read_volume, read_with_frame, share_grid, write_volume
+from morph.volume import Volume, read_volume, read_with_frame, share_grid, write_vectors, write_volume
 from tests.morph.conftest import AFFINE, make_arrays, save
 
 ORIENTATIONS = ("RAS", "LPS", "LAS", "PSR", "AIL")
@@ -167,3 +167,17 @@ def test_grids_are_told_apart(tmp_path: Path) -> None:
     assert not share_grid(read_volume(save(tmp_path / "small.nii.gz", arrays["seg"][:-1])), t1)
     assert not share_grid(read_volume(save(tmp_path / "moved.nii.gz", arrays["seg"], moved)), t1)
     assert share_grid(read_volume(save(tmp_path / "turned.nii.gz", arrays["seg"], axes="LPS")), t1)
+
+
+@pytest.mark.parametrize("axes", ORIENTATIONS)
+def test_vectors_lie_as_the_t1_and_point_along_the_world(tmp_path: Path, axes: str) -> None:
+    path = save(tmp_path / "t1.nii.gz", make_arrays()["t1"], axes=axes)
+    volume, frame = read_with_frame(path)
+    vectors = np.stack([volume.array + component for component in range(3)])
+    write_vectors(tmp_path / "vectors.nii.gz", vectors, frame)
+    written, t1 = nib.load(tmp_path / "vectors.nii.gz"), nib.load(path)
+    assert written.shape == (*t1.shape, 1, 3)
+    assert written.header.get_intent()[0] == "displacement vector"
+    np.testing.assert_allclose(written.affine, t1.affine, atol=1e-5)
+    for component in range(3):
+        np.testing.assert_allclose(written.get_fdata()[..., 0, component], t1.get_fdata() + component, rtol=1e-6)
