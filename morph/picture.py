@@ -1,11 +1,13 @@
-"""The overview picture: three planes through the tumor, the masks' outlines above, the density below.
+"""Pictures of three planes: `overview.png`, with outlines above and the density below, and single panels.
 
 Radiological convention: the patient's right is on the left of axial and coronal planes, and marked so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,14 +17,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from morph.patient import Patient
 from morph.pipeline import Personalization
+from morph.resample import bounding_box
+from morph.volume import Volume
 
 LEVELS = {0.01: "#4cc9f0", 0.1: "#80ed99", 0.8: "#ffffff"}
 """Densities whose contours are drawn (the paper's thresholds) and their colors."""
 CORE_COLOR, EDEMA_COLOR = "#ff5d5d", "#ffd166"
+DENSITY_COLORS = "inferno"
 LOWEST = 0.01
 """Densities below are not colored."""
 MARGIN = 6
@@ -30,6 +36,14 @@ MARGIN = 6
 MOST_WORRIES = 4
 """Checks that did not pass which the title names."""
 BACKGROUND = "#111318"
+CASING = [withStroke(linewidth=2.4, foreground="#00000090")]
+"""Darkens the edge of lines and letters, which lie over bright and dark tissue alike."""
+PANEL_PIXELS, PANEL_DPI = 600, 110
+"""Of a single panel's longer edge: some 1.5 times what a third of a desktop window shows."""
+PANEL_LETTERS = 14.0
+"""Size [pt] of a panel's letters: readable at half its pixels."""
+PANEL_QUALITY = 88
+"""Of WebP: lines of one pixel stay clean, and a panel takes some 30 kB."""
 
 
 @dataclass(frozen=True)
@@ -66,75 +80,139 @@ PLANES = (
 )
 
 
+@dataclass(frozen=True, eq=False)
+class View:
+    """Where to look.
+
+    Attributes:
+        box: voxels in view.
+        center: voxel that all planes go through, inside the box.
+        spacing: voxel edges [mm], (3,).
+        brain: bool (x, y, z), sets the gray levels.
+    """
+
+    box: tuple[slice, ...]
+    center: tuple[int, int, int]
+    spacing: NDArray[np.float64]
+    brain: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A contour: where `field` (x, y, z) crosses `level`."""
+
+    field: NDArray
+    level: float
+    color: str
+    style: str = "solid"
+
+
+@dataclass(frozen=True, eq=False)
+class Wash:
+    """Colors over an image where `field` (x, y, z) is at least `low`; the map `colors` spans 0 to `high`."""
+
+    field: NDArray
+    low: float
+    high: float
+    colors: str = DENSITY_COLORS
+
+
+def view_of(patient: Patient, shown: NDArray[np.bool_], margin: int = MARGIN) -> View:
+    """A box around `shown` and the core, bool (x, y, z), cut through the core's center."""
+    x, y, z = (int(i) for i in np.round(np.argwhere(patient.masks.core).mean(axis=0)))
+    box = bounding_box(shown | patient.masks.core, margin)
+    return View(box, (x, y, z), patient.t1.spacing, patient.brain)
+
+
+def outlines(patient: Patient) -> list[Line]:
+    """The two masks as they were used."""
+    return [Line(patient.masks.edema, 0.5, EDEMA_COLOR), Line(patient.masks.core, 0.5, CORE_COLOR)]
+
+
+def isolines(density: NDArray[np.float32]) -> list[Line]:
+    """The density (x, y, z) at the levels that are always drawn."""
+    return [Line(density, level, color) for level, color in LEVELS.items()]
+
+
+def contrast_image(patient: Patient) -> tuple[str, Volume]:
+    """Where the core is seen best, and its name."""
+    return ("T1Gd", patient.t1ce) if patient.t1ce else ("T1", patient.t1)
+
+
+def fluid_image(patient: Patient) -> tuple[str, Volume]:
+    """Where the edema is seen best, and its name."""
+    return ("FLAIR", patient.flair) if patient.flair else ("T1", patient.t1)
+
+
+def draw_plane(
+    axis: Axes,
+    plane: Plane,
+    view: View,
+    image: NDArray,
+    lines: Sequence[Line],
+    wash: Wash | None = None,
+    size: float = 9,
+) -> AxesImage | None:
+    """One plane of an image (x, y, z) in gray, with what lies over it, and letters of this size [pt] at its sides.
+
+    Returns:
+        What a color bar explains; None without a wash.
+    """
+    index, aspect, overlay = view.center[plane.axis], plane.aspect(view.spacing), None
+    low, high = np.percentile(image[view.brain], (1, 99.5))
+    gray = plane.cut(image, index, view.box)
+    axis.imshow(gray, cmap="gray", vmin=min(low, 0), vmax=high, aspect=aspect, interpolation="bilinear")
+    axis.set_axis_off()
+    places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.97), (0.5, 0.03))
+    for letter, (x, y) in zip(plane.sides, places, strict=True):
+        text = axis.text(x, y, letter, transform=axis.transAxes, color="#c9d1db", size=size, ha="center", va="center")
+        text.set_path_effects(CASING)
+    if wash is not None:
+        colored = np.ma.masked_less(plane.cut(wash.field, index, view.box), wash.low)
+        overlay = axis.imshow(
+            colored, cmap=mpl.colormaps[wash.colors], vmin=0, vmax=wash.high, alpha=0.55, aspect=aspect
+        )
+    for line in lines:
+        shown = plane.cut(line.field, index, view.box)
+        if shown.min() < line.level <= shown.max():
+            drawn = axis.contour(shown, levels=[line.level], colors=line.color, linewidths=1.3, linestyles=line.style)
+            drawn.set_path_effects(CASING)
+    return overlay
+
+
+def draw_panel(
+    plane: Plane, view: View, image: NDArray, lines: Sequence[Line], wash: Wash | None = None
+) -> tuple[bytes, int, int]:
+    """One plane without any frame, see `draw_plane`: a WebP, the same for the same input, its width and height."""
+    rows, columns = plane.cut(image, view.center[plane.axis], view.box).shape
+    size = np.array([columns, rows * plane.aspect(view.spacing)], dtype=np.float64)
+    figure = Figure(figsize=tuple(size * (PANEL_PIXELS / PANEL_DPI / size.max())), facecolor="black")
+    FigureCanvasAgg(figure)
+    axis = figure.add_axes((0, 0, 1, 1))
+    draw_plane(axis, plane, view, image, lines, wash, PANEL_LETTERS)
+    file = BytesIO()
+    figure.savefig(file, format="webp", dpi=PANEL_DPI, pil_kwargs={"quality": PANEL_QUALITY, "method": 4})
+    return file.getvalue(), *figure.canvas.get_width_height()
+
+
 def draw_overview(path: Path, patient: Patient, answer: Personalization) -> None:
-    """Write the picture as PNG."""
+    """Write `overview.png`."""
     figure = Figure(figsize=(13, 8.8), facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3)
     figure.subplots_adjust(left=0.03, right=0.90, top=0.885, bottom=0.09, wspace=0.03, hspace=0.06)
-    box = _bounding_box(patient.brain | patient.masks.edema)
-    center = np.round(np.argwhere(patient.masks.core).mean(axis=0)).astype(int)
-    upper, lower = _backgrounds(patient)
+    view, density = view_of(patient, patient.brain | patient.masks.edema), answer.density.array
+    upper, lower = contrast_image(patient), fluid_image(patient)
     overlay: AxesImage | None = None
     for column, plane in enumerate(PLANES):
-        index = int(center[plane.axis])
-        for row, (title, background) in enumerate((upper, lower)):
-            axis = axes[row][column]
-            _show(axis, plane, background, index, box, patient)
-            axis.set_title(f"{plane.name}, {title}" if column == 0 else plane.name, color="white", fontsize=10)
-        _outline(axes[0][column], plane, patient, index, box)
-        overlay = _density(axes[1][column], plane, answer.density.array, index, box, patient)
+        draw_plane(axes[0][column], plane, view, upper[1].array, outlines(patient))
+        wash = Wash(density, LOWEST, 1.0)
+        overlay = draw_plane(axes[1][column], plane, view, lower[1].array, isolines(density), wash)
+        for row, (title, _) in enumerate((upper, lower)):
+            named = f"{plane.name}, {title}" if column == 0 else plane.name
+            axes[row][column].set_title(named, color="white", fontsize=10)
     _explain(figure, overlay, patient, answer)
     figure.savefig(path, format="png", dpi=110, facecolor=BACKGROUND)
-
-
-def _backgrounds(patient: Patient) -> tuple[tuple[str, NDArray], tuple[str, NDArray]]:
-    """What lies under the masks, and what under the density."""
-    contrast = patient.t1ce or patient.t1
-    upper = ("T1Gd" if patient.t1ce else "T1", contrast.array)
-    lower = ("FLAIR", patient.flair.array) if patient.flair else ("T1", patient.t1.array)
-    return upper, lower
-
-
-def _bounding_box(shown: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The view: it holds the core, and so its center, even where that lies beside the brain."""
-    present = np.argwhere(shown)
-    low = np.maximum(present.min(axis=0) - MARGIN, 0)
-    high = np.minimum(present.max(axis=0) + 1 + MARGIN, shown.shape)
-    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-
-
-def _show(axis: Axes, plane: Plane, image: NDArray, index: int, box: tuple[slice, ...], patient: Patient) -> None:
-    inside = image[patient.brain]
-    low, high = np.percentile(inside, (1, 99.5))
-    axis.imshow(
-        plane.cut(image, index, box), cmap="gray", vmin=min(low, 0), vmax=high, aspect=plane.aspect(patient.t1.spacing)
-    )
-    axis.set_axis_off()
-    places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.97), (0.5, 0.03))
-    for letter, (x, y) in zip(plane.sides, places, strict=True):
-        axis.text(x, y, letter, transform=axis.transAxes, color="#9aa4b2", fontsize=9, ha="center", va="center")
-
-
-def _outline(axis: Axes, plane: Plane, patient: Patient, index: int, box: tuple[slice, ...]) -> None:
-    for mask, color in ((patient.masks.edema, EDEMA_COLOR), (patient.masks.core, CORE_COLOR)):
-        shown = plane.cut(mask, index, box)
-        if shown.any():
-            axis.contour(shown, levels=[0.5], colors=color, linewidths=1.3)
-
-
-def _density(
-    axis: Axes, plane: Plane, density: NDArray, index: int, box: tuple[slice, ...], patient: Patient
-) -> AxesImage:
-    shown = plane.cut(density, index, box)
-    overlay = axis.imshow(
-        np.ma.masked_less(shown, LOWEST), cmap=mpl.colormaps["inferno"], vmin=0, vmax=1, alpha=0.55,
-        aspect=plane.aspect(patient.t1.spacing),
-    )  # fmt: skip
-    for level, color in LEVELS.items():
-        if shown.min() < level <= shown.max():
-            axis.contour(shown, levels=[level], colors=color, linewidths=1.1)
-    return overlay
 
 
 def _explain(figure: Figure, overlay: AxesImage | None, patient: Patient, answer: Personalization) -> None:
@@ -157,7 +235,7 @@ def _explain(figure: Figure, overlay: AxesImage | None, patient: Patient, answer
         labelcolor="white",
         fontsize=10,
     )
-    figure.suptitle(_title(patient, answer), color="white", fontsize=12, y=0.975)
+    figure.suptitle(_title(patient, answer), color="white", fontsize=12, y=0.975, parse_math=False)
     figure.text(0.03, 0.012, "radiological convention: R is the patient's right", color="#9aa4b2", fontsize=9)
     figure.text(0.97, 0.012, "research use only", color="#9aa4b2", fontsize=9, ha="right")
 
