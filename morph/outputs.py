@@ -18,17 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from engine import InputError
+from engine import InputError, MassEffectParameters
 from morph.bids import describe
 from morph.checks import Check
 from morph.evidence import Estimate
 from morph.inference import Brain
 from morph.layout import PARAMETERS, Layout
+from morph.mass_effect import describe_push
+from morph.models_picture import draw_models
 from morph.patient import Patient
 from morph.picture import draw_overview
 from morph.pipeline import Personalization
 from morph.targets import Targets
-from morph.volume import write_volume
+from morph.volume import write_vectors, write_volume
 
 Write = Callable[[Path], Any]
 DISTRIBUTIONS = ("learn-morph-infer", "numpy", "numba", "torch", "antspyx", "cma", "nibabel")
@@ -90,6 +92,11 @@ def list_files(patient: Patient, answer: Personalization, targets: Targets) -> I
         yield f"{name}.nii.gz", partial(write_volume, volume=t1.with_array(mask), frame=frame, dtype=np.uint8)
     if answer.tissue is not None:
         yield "tissue.nii.gz", partial(write_volume, volume=answer.tissue, frame=frame, dtype=np.uint8)
+    if answer.push is not None:
+        before, vectors = answer.push.tissue_before, answer.push.displacement
+        yield "tissue_before.nii.gz", partial(write_volume, volume=before, frame=frame, dtype=np.uint8)
+        yield "displacement.nii.gz", partial(write_vectors, vectors=vectors, frame=frame)
+        yield "models.png", partial(draw_models, patient=patient, answer=answer, push=answer.push)
     yield "overview.png", partial(draw_overview, patient=patient, answer=answer)
 
 
@@ -109,9 +116,11 @@ def describe_answer(
     if answer.parameters is not None and answer.fit is not None:
         thresholds = {"core": answer.fit.core_threshold, "edema": answer.fit.edema_threshold}
     return {
+        "model": "fisher_kolmogorov" if answer.push is None else "mass_effect",
         "parameters": _parameters(answer),
         "atlas_space": found if delivered else None,
         "thresholds": thresholds,
+        "push": None if answer.push is None else describe_push(answer.push, answer.fit),
         "checks": [_check(check) for check in answer.checks],
         "verdict": answer.verdict,
         "method": answer.method,
@@ -122,9 +131,9 @@ def describe_answer(
         "affine_scale": answer.scale,
         "versions": {name: _version(name) for name in DISTRIBUTIONS},
         "hashes": {
-            **{name: _sha256(path) for name, path in patient.files.items()},
+            **{name: file_hash(path) for name, path in patient.files.items()},
             "atlas": brain.fine.content_hash,
-            **{f"weights/{path.name}": _sha256(path) for path in files},
+            **{f"weights/{path.name}": file_hash(path) for path in files},
         },
         "labels": patient.masks.labels,
         "weights": None if brain.estimator is None else brain.estimator.metadata["name"],
@@ -172,6 +181,7 @@ def _parameters(answer: Personalization) -> dict[str, Any] | None:
         "duration": found.duration,
         "origin": list(found.origin),
         "origin_mm": answer.origin_mm.tolist(),
+        **({"coupling": found.coupling} if isinstance(found, MassEffectParameters) else {}),
     }
 
 
@@ -179,7 +189,8 @@ def _estimate(estimate: Estimate | None) -> dict[str, Any] | None:
     """Numbers in atlas space."""
     if estimate is None:
         return None
-    return {"mu1": estimate.mu1, "mu2": estimate.mu2, "origin": list(estimate.origin)}
+    numbers = {"mu1": estimate.mu1, "mu2": estimate.mu2, "origin": list(estimate.origin)}
+    return numbers if estimate.coupling is None else numbers | {"coupling": estimate.coupling}
 
 
 def _check(check: Check) -> dict[str, Any]:
@@ -194,6 +205,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _sha256(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -146,13 +146,22 @@ def run_pipeline(
         InputError: the images cannot be registered, neither a network nor a search is wanted, or the tumor shall push
             the atlas.
     """
-    if space not in SPACES:
-        raise InputError(f"space={space} is unknown: use {' or '.join(SPACES)}")
+    check_space(space, effect)
     if refinement is None and brain.estimator is None:
         raise InputError("refine=false keeps the network's answer, and there is no network: refine, or give weights")
+    return Road(patient, brain, space, Stopwatch(announce), effect).travel(registration, refinement)
+
+
+def check_space(space: str, effect: MassEffect | None) -> None:
+    """Refuse a space that is none, or that the model cannot be solved in.
+
+    Raises:
+        InputError: either.
+    """
+    if space not in SPACES:
+        raise InputError(f"space={space} is unknown: use {' or '.join(SPACES)}")
     if effect is not None and space != "patient":
         raise InputError(f"a tumor pushes the patient's own brain, not space={space}: use space=patient")
-    return Road(patient, brain, space, Stopwatch(announce), effect).travel(registration, refinement)
 
 
 class Road:

@@ -16,21 +16,23 @@ from rich.table import Table
 
 from engine import InputError, load_anatomy
 from engine.command import run_command
+from engine.model import MODELS, model_of
 from learn.settings import whole_number
 from morph.ants import AntsRegistration
+from morph.batch import find_files, run_batch
 from morph.inference import prepare_brain
-from morph.layout import PARAMETERS, PIPELINE, TWIN, Layout, lay_out
+from morph.layout import DATASET, PARAMETERS, TWIN, Layout, lay_out
+from morph.mass_effect import MassEffect, PushSettings
 from morph.outputs import prepare_folder, write_json, write_outputs
-from morph.patient import TISSUES, Patient, find_case, load_patient
-from morph.pipeline import Personalization, Stopwatch, run_pipeline
+from morph.patient import TISSUES, Patient, load_patient
+from morph.pipeline import Personalization, Stopwatch, check_space, run_pipeline
 from morph.refine import RefinementSettings
-from morph.scene import SPACES
 from morph.settings import build
+from morph.summary import FALLBACK_DELIVERED
 from morph.targets import TargetSettings, target_volumes
 from morph.twin import describe_twin, make_twin, print_scores
 from morph.warp_cache import KeptRegistration
 
-FALLBACK_DELIVERED = 3
 FILES = ("t1", "t1ce", "flair", "seg", "core", "edema", *TISSUES)
 LARGEST_SEED = 2**31 - 2
 """The search and ANTs get the seed plus 1, which ANTs reads as a signed number of 32 bits."""
@@ -55,8 +57,11 @@ def main(config: DictConfig) -> int:
     watch = Stopwatch(lambda sentence: console.print(f"[dim]... {sentence}[/dim]"))
     refinement = build(RefinementSettings, "refinement", options["refinement"], seed=seed)
     registration = build(AntsRegistration, "registration", options["registration"], seed=seed)
+    effect = _effect(options)
     aims = build(TargetSettings, "targets", options["targets"])
     refine, space = _choices(options)
+    if options["cases"] is not None:
+        return run_batch(options, main)
     files, twin = _files(options), None
     layout = _layout(options)
     if not options["demo"]:
@@ -67,10 +72,10 @@ def main(config: DictConfig) -> int:
     prepare_folder(layout)
     if options["demo"]:
         with watch.stage("input", "make a digital twin"):
-            twin = make_twin(seed)
+            twin = make_twin(seed, model=effect.model if effect else None)
             patient = twin.patient
     kept = KeptRegistration(registration, layout.registration)
-    answer = run_pipeline(patient, brain, kept, refinement if refine else None, space, watch.announce)
+    answer = run_pipeline(patient, brain, kept, refinement if refine else None, space, watch.announce, effect)
     with watch.stage("targets", "draw target volumes"):
         targets = target_volumes(patient, answer, aims)
     answer.seconds.update(watch.seconds)
@@ -95,6 +100,10 @@ def print_answer(console: Console, patient: Patient, answer: Personalization, la
     found = answer.parameters
     if found is not None:
         console.print(f"mu1 = {found.mu1:.2f} mm, mu2 = {found.mu2:.2f}, method: {answer.method}")
+        if answer.push is not None and answer.fit is not None:
+            for name, fit in (("growth alone", answer.push.first), ("growth that pushes", answer.fit)):
+                console.print(f"{name}: Dice of core {fit.core_dice:.3f}, of edema {fit.edema_dice:.3f}")
+            console.print(f"tissue moved by up to {answer.push.furthest:.1f} mm")
     else:
         console.print("[red]The model's answer failed its checks: the density comes from distances to the masks.[/red]")
     shown = (layout.place(name).relative_to(layout.root) for name in ("density.nii.gz", "overview.png", PARAMETERS))
@@ -111,11 +120,13 @@ def _files(options: dict[str, Any]) -> dict[str, str | Path]:
         if given:
             raise InputError(f"demo=true makes its own patient: leave out {', '.join(f'{key}=' for key in given)}")
         return {}
-    found: dict[str, str | Path] = {} if options["case"] is None else dict(find_case(str(options["case"])))
+    found: dict[str, str | Path] = {} if options["case"] is None else dict(find_files(Path(str(options["case"]))))
     if {"core", "edema"} & set(single):
         found.pop("seg", None)
     if not found and not single:
-        raise InputError("no patient is given: use case=FOLDER with BraTS names, t1=FILE seg=FILE, or demo=true")
+        raise InputError(
+            "no patient is given: use case=FOLDER with BraTS names, t1=FILE seg=FILE, cases=FOLDER, or demo=true"
+        )
     return found | single
 
 
@@ -124,9 +135,19 @@ def _choices(options: dict[str, Any]) -> tuple[bool, str]:
     refine, space = options["refine"], options["space"]
     if refine not in (True, False):
         raise InputError(f"refine={refine} is not understood: use true or false")
-    if space not in SPACES:
-        raise InputError(f"space={space} is unknown: use {' or '.join(SPACES)}")
     return refine, space
+
+
+def _effect(options: dict[str, Any]) -> MassEffect | None:
+    """model= and push=; None for the first model."""
+    settings = build(PushSettings, "push", options["push"])
+    if not isinstance(options["model"], dict):
+        raise InputError(f"model={options['model']} is unknown: use {' or '.join(MODELS)}")
+    chosen = dict(options["model"])
+    model = model_of({"model": chosen.pop("name", None), **chosen})
+    effect = MassEffect(model, settings) if model.has_mass_effect else None
+    check_space(options["space"], effect)
+    return effect
 
 
 def _layout(options: dict[str, Any]) -> Layout:
@@ -141,7 +162,7 @@ def _layout(options: dict[str, Any]) -> Layout:
         name = Path(str(options["case"])).resolve().name
     else:
         name = Path(str(options["t1"])).resolve().parent.name
-    usual = Path("results/derivatives") / PIPELINE if kind == "bids" else Path("results") / name
+    usual = DATASET if kind == "bids" else Path("results") / name
     return lay_out(kind, out or usual, name)
 
 

@@ -51,6 +51,10 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     "no such weights": (lambda folder: None, ["weights=7"], "no weights 7"),
     "weights of another network": (other_weights, ["weights=case/other.safetensors"], "another program"),
     "labels that are no lists": (lambda folder: None, ["labels={core: 1, edema: 2}"], "list of whole numbers"),
+    "no space": (lambda folder: None, ["space=moon"], "space=moon is unknown"),
+    "a pushed atlas": (lambda folder: None, ["model=mass_effect", "space=atlas"], "use space=patient"),
+    "a coupling that pulls": (lambda folder: None, ["model=mass_effect", "model.coupling=-1"], "finite and >= 0"),
+    "no search": (lambda folder: None, ["model=mass_effect", "push.evaluations=0"], "push with 0"),
     "no labels": (lambda folder: None, ["labels=null"], "labels=None"),
 }
 

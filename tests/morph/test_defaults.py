@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from engine.command import compose
 from morph import AntsRegistration, RefinementSettings
+from morph.mass_effect import PushSettings
 
 
 def test_the_commands_defaults_are_the_librarys() -> None:
     config = compose("run")
     assert AntsRegistration(**config.registration) == AntsRegistration()
     assert RefinementSettings(**config.refinement) == RefinementSettings()
+    assert PushSettings(**config.push) == PushSettings()
 
 
 def test_the_papers_registration_composes() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +15,14 @@ from morph.evidence import Estimate, Evidence
 from morph.growth import grow
 from morph.inference import Brain
 from morph.mass_effect import MassEffect, PushSettings, let_push
-from morph.patient import find_case, load_patient
-from morph.pipeline import run_pipeline
+from morph.models_picture import draw_models
+from morph.outputs import describe_answer
+from morph.patient import Patient, find_case, load_patient
+from morph.pipeline import Personalization, run_pipeline
 from morph.refine import RefinementSettings, Search
 from morph.scene import Scene
 from morph.volume import Volume
-from tests.morph.conftest import make_arrays
+from tests.morph.conftest import make_arrays, save
 from tests.morph.same_place import SamePlace
 
 TUMOR = Estimate(7.0, 3.6, (0.62, 0.45, 0.5), 16.0)
@@ -134,9 +135,20 @@ def test_a_search_ends_no_worse_than_the_first_model(
     np.testing.assert_allclose(there.origin, fit.estimate.origin, atol=0.01)
 
 
-def test_a_tumor_pushes_the_patients_brain(case: Callable[..., Path], brain: Brain) -> None:
-    patient = load_patient(find_case(case("LPS")))
-    answer = run_pipeline(patient, brain, SamePlace(), SEARCH, effect=effect(16.0))
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Patient:
+    folder = tmp_path_factory.mktemp("patient")
+    for role, array in make_arrays().items():
+        save(folder / f"{role}.nii.gz", array, axes="LPS")
+    return load_patient(find_case(folder))
+
+
+@pytest.fixture(scope="module")
+def answer(patient: Patient, brain: Brain) -> Personalization:
+    return run_pipeline(patient, brain, SamePlace(), SEARCH, effect=effect(16.0))
+
+
+def test_a_tumor_pushes_the_patients_brain(answer: Personalization) -> None:
     assert answer.method == "refined" and answer.push is not None and answer.parameters is not None
     assert answer.parameters.coupling == 16.0  # type: ignore[union-attr]
     names = {check.name for check in answer.checks}
@@ -160,12 +172,27 @@ def test_a_coupling_is_searched_for_within_its_range(atlas: Atlas) -> None:
     assert fixed.decode(np.zeros(5), evidence).coupling == 16.0
 
 
-def test_a_tumor_does_not_push_the_atlas(case: Callable[..., Path], brain: Brain) -> None:
+def test_a_tumor_does_not_push_the_atlas(patient: Patient, brain: Brain) -> None:
     with pytest.raises(InputError, match="space=patient"):
-        run_pipeline(load_patient(find_case(case())), brain, SamePlace(), SEARCH, "atlas", effect=effect(16.0))
+        run_pipeline(patient, brain, SamePlace(), SEARCH, "atlas", effect=effect(16.0))
 
 
 @pytest.mark.parametrize("wrong", [{"evaluations": 0}, {"fine_evaluations": -1}, {"population": 3}])
 def test_impossible_searches_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(InputError, match="push with"):
         PushSettings(**wrong)
+
+
+def test_a_run_writes_what_the_push_did(
+    tmp_path: Path, patient: Patient, answer: Personalization, brain: Brain
+) -> None:
+    assert answer.push is not None
+    record = describe_answer(patient, answer, brain, {})
+    assert (record["model"], record["parameters"]["coupling"]) == ("mass_effect", 16.0)
+    assert record["atlas_space"]["coupling"] == 16.0
+    assert record["push"]["furthest_mm"] == pytest.approx(answer.push.furthest)
+    models = record["push"]["models"]
+    assert models["fisher_kolmogorov"]["coupling"] is None and models["mass_effect"]["coupling"] == 16.0
+    assert all(0.5 < model["core_dice"] <= 1 for model in models.values())
+    draw_models(tmp_path / "models.png", patient, answer, answer.push)
+    assert (tmp_path / "models.png").read_bytes().startswith(b"\x89PNG")

@@ -98,7 +98,7 @@ def test_a_demo_is_complete_when_its_parameters_are_there(
     brain = patient.t1.with_array(patient.brain)
     tissue = Tissue(brain, brain.with_array(0 * brain.array), brain.with_array(0 * brain.array), "truth")
     twin = Twin(patient, answer.parameters, answer.origin_mm, answer.density, (0.6, 0.3), tissue)
-    monkeypatch.setattr(run, "make_twin", lambda seed: twin)
+    monkeypatch.setattr(run, "make_twin", lambda seed, model: twin)
     written: list[str] = []
     write = outputs.write_whole
     monkeypatch.setattr(outputs, "write_whole", lambda path, how: (written.append(path.name), write(path, how)))
