@@ -16,9 +16,10 @@ import numpy as np
 from report import arguments, machine, publish
 
 from engine import GRIDS, PRIORS, load_atlas, nearest_tissue, simulate_stream
-from engine.acceptance import SCREEN_MARGINS, accept_rows
+from engine.acceptance import accept_rows
 from engine.backends import choose_backend
 from engine.progress import progress
+from engine.screen import SCREEN_MARGINS
 
 PART = 20
 """Samples drawn together."""

@@ -1,92 +1,213 @@
 """Which proposals become rows: the first of every sample's random stream that passes the size filter.
 
-Most proposals are far too big or too small, and on fine grids a run on voxels twice as wide says so at a twentieth of
-the cost. It is biased, so it only rejects, and only what is out of the filter's range by more than `SCREEN_MARGINS`:
-the accepted rows are the same with and without it (`benches/screen.py`).
+Several threads ask for rows at a time, and what they ask for is searched together, in waves as wide as the backend
+likes: the search is advanced by one of those who wait, the others write what they got. A few waves are under way at a
+time, so that the device has work while the host judges a wave and prepares the next. A row depends on its own stream
+alone, whatever it was searched together with.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from engine.atlas import Atlas
-from engine.backends import Backend
+from engine.backends import Backend, Span
 from engine.model import Model
-from engine.parameters import FisherKolmogorovParameters, Parameters
+from engine.parameters import Parameters
 from engine.rows import split_of
 from engine.sampling import Prior
-from engine.simulate import Simulated, nearest_tissue, simulate_stream
+from engine.screen import pays, screen
+from engine.simulate import Simulated, simulate_stream
 
-FINEST_UNSCREENED = 3.0
-"""Grids with wider voxels [mm] are not screened: there the bias is not known, and a run costs little."""
-SCREEN_MARGINS = (0.8, 2.0)
-"""A screen rejects below this part of the smallest and above this part of the largest volume: volume at 3.6 mm over
-volume at 1.8 mm was 1.09 in the median of 940 accepted tumors and 1.88 at most (`benches/screen.py`)."""
-SCREEN_DENSITY = 0.5
-"""Too small is judged at this density: where a tumor only just reaches 0.7, its volume there says nothing."""
-MASS_EFFECT_MARGIN = 0.25
-"""With mass effect the first model is the screen, and a tumor that pushes is 1.3 to 2.8 times as large as one that
-does not (`benches/mass_effect.py`): the lower margin is multiplied by this."""
 LOOK_AHEAD = 6
 """Proposals of a sample that are screened together; which one is accepted does not depend on it."""
+FLIGHTS = 2
+"""Waves of each kind that are under way at a time: one computes, the next is queued behind it."""
 
 Candidate = tuple[int, Parameters]
 
 
-@dataclass
-class Draws:
-    """The proposals of some samples that are still worth a full run, in order.
+@dataclass(eq=False)
+class _Search:
+    """The way of a sample to its row: which proposal is drawn next, and candidates that are worth a full run."""
 
-    Attributes:
-        screened: whether a coarser run, or one without mass effect, comes first.
-        following: sample -> the proposal that is drawn next.
-        waiting: sample -> candidates (number, parameters) that passed the screen.
+    sample: int
+    order: _Order
+    following: int = 0
+    waiting: deque[Candidate] = field(default_factory=deque)
+
+
+@dataclass(eq=False)
+class _Order:
+    """What one caller asked for, and what was found of it."""
+
+    rows: range
+    found: dict[int, dict[str, Any]] = field(default_factory=dict)
+    error: BaseException | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.error is None and len(self.found) < len(self.rows)
+
+
+Judge = Callable[[], None]
+"""Waits for the end of a wave and says where its samples go next."""
+
+
+class Acceptance:
+    """Finds rows for any number of threads.
+
+    Args:
+        seed: of the random streams.
+        scheme: time steps, see `engine.simulate`.
+        atlas: the brain.
+        prior: what proposals are drawn from, and the size filter.
+        backend: where they are simulated.
+        model: what grows.
+        screened: whether proposals are screened first (default: where that pays, see `engine.screen`).
     """
 
-    seed: int
-    scheme: str
-    atlas: Atlas
-    prior: Prior
-    backend: Backend
-    screened: bool
-    following: dict[int, int]
-    model: Model = field(default_factory=Model)
-    waiting: dict[int, deque[Candidate]] = field(default_factory=dict)
+    def __init__(
+        self, seed: int, scheme: str, atlas: Atlas, prior: Prior, backend: Backend, model: Model,
+        screened: bool | None = None,
+    ) -> None:  # fmt: skip
+        self.seed, self.scheme, self.atlas, self.prior, self.backend = seed, scheme, atlas, prior, backend
+        self.model = model
+        self.screened = pays(atlas, model) if screened is None else screened
+        self._turn, self._is_led = threading.Condition(), False
+        self._orders: list[_Order] = []
+        self._undrawn, self._ready = deque[_Search](), deque[_Search]()
+        self._screens, self._runs = deque[tuple[int, Judge]](), deque[tuple[int, Judge]]()
+        self._launched = 0
+        self._busy: list[Span] = []
 
-    def refill(self, samples: Sequence[int]) -> None:
-        """Give every sample at least one candidate."""
-        empty = [i for i in samples if not self.waiting.get(i)]
-        while empty:
-            drawn = [(i, p) for i in empty for p in range(self.following[i], self.following[i] + LOOK_AHEAD)]
-            batch = [self.prior.propose(self.seed, i, p, self.atlas) for i, p in drawn]
-            passed = self._screen(batch) if self.screened else [True] * len(batch)
-            for (i, p), parameters, ok in zip(drawn, batch, passed, strict=True):
-                self.following[i] = p + 1
+    def accept(self, rows: range) -> tuple[list[dict[str, Any]], int]:
+        """The first accepted proposal of every sample in `rows`, and how many proposals were drawn up to those."""
+        order = _Order(rows)
+        with self._turn:
+            self._orders.append(order)
+            self._undrawn.extend(_Search(sample, order) for sample in rows)
+            while order.is_open:
+                if self._is_led:
+                    self._turn.wait()
+                else:
+                    self._lead()
+            if order in self._orders:
+                self._orders.remove(order)
+        if order.error is not None:
+            raise order.error
+        found = [order.found[i] for i in rows]
+        return found, sum(int(row["proposal"]) + 1 for row in found)
+
+    def take_busy(self) -> list[Span]:
+        """When simulations ran since the last call: on the backend's device, or in this process."""
+        with self._turn:
+            taken, self._busy = self._busy, []
+        on_device = self.backend.take_busy()
+        return taken if on_device is None else on_device
+
+    def _lead(self) -> None:
+        """Advance the search by a wave; the lock is held by the caller, and given away meanwhile."""
+        self._is_led = True
+        started = time.monotonic()
+        self._turn.release()
+        try:
+            self._advance()
+        except BaseException as error:  # whoever leads, everybody who waits for the same wave must hear of it
+            self._abandon(error)
+        finally:
+            self._turn.acquire()
+            self._is_led = False
+            self._busy.append((started, time.monotonic()))
+            self._turn.notify_all()
+
+    def _abandon(self, error: BaseException) -> None:
+        with self._turn:
+            for order in self._orders:
+                order.error = error
+            self._orders = []
+            for queue in (self._undrawn, self._ready, self._screens, self._runs):
+                queue.clear()
+
+    def _advance(self) -> None:
+        """Launch what can be launched, screens first, then judge the oldest wave."""
+        self._fill(self._screens, self._undrawn, self._draw)
+        self._fill(self._runs, self._ready, self._run)
+        if self._screens or self._runs:
+            heads = [flights for flights in (self._screens, self._runs) if flights]
+            _, judge = min(heads, key=lambda flights: flights[0][0]).popleft()
+            judge()
+
+    def _fill(
+        self, flights: deque[tuple[int, Judge]], queue: deque[_Search], launch: Callable[[list[_Search]], Judge]
+    ) -> None:
+        """Launch waves of one kind: full ones, smaller ones only where the device would run out of work."""
+        while len(flights) < FLIGHTS and queue:
+            is_idle = len(self._screens) + len(self._runs) < FLIGHTS
+            if len(queue) < self.backend.width and not is_idle:
+                return
+            wave = [queue.popleft() for _ in range(min(self.backend.width, len(queue)))]
+            flights.append((self._launched, launch(wave)))
+            self._launched += 1
+
+    def _draw(self, wave: list[_Search]) -> Judge:
+        """Draw proposals for samples that have none, and screen them."""
+        ahead = LOOK_AHEAD if self.screened else 1
+        drawn = [(search, p) for search in wave for p in range(search.following, search.following + ahead)]
+        batch = [self.prior.propose(self.seed, search.sample, p, self.atlas) for search, p in drawn]
+        passed: Iterable[bool] = [True] * len(batch)
+        if self.screened:
+            passed = screen(batch, self.atlas, self.prior, self.model, self.backend, self.scheme)
+
+        def judge() -> None:
+            for (search, p), parameters, ok in zip(drawn, batch, passed, strict=True):
+                search.following = p + 1
                 if ok:
-                    tumor = self.model.tumor(parameters, self.seed, i, p)
-                    self.waiting.setdefault(i, deque()).append((p, tumor))
-            empty = [i for i in empty if not self.waiting.get(i)]
+                    search.waiting.append((p, self.model.tumor(parameters, self.seed, search.sample, p)))
+            self._enqueue(wave)
 
-    def _screen(self, batch: Sequence[FisherKolmogorovParameters]) -> list[bool]:
-        """Whether each may pass the size filter, judged at rest, and on fine grids on voxels twice as wide."""
-        is_fine = self.atlas.grid.spacing < FINEST_UNSCREENED
-        coarse, margins = (_coarsened(self.atlas), SCREEN_MARGINS) if is_fine else (self.atlas, (1.0, 1.0))
-        low, high = (margin * size for margin, size in zip(margins, self.prior.size, strict=True))
-        low *= MASS_EFFECT_MARGIN if self.model.has_mass_effect else 1
-        origins = [coarse.grid.from_world(self.atlas.grid.to_world(one.origin)).tolist() for one in batch]
-        places = [nearest_tissue(origin, coarse) for origin in origins]
-        near = [_is_near(a, b, coarse) for a, b in zip(origins, places, strict=True)]
-        moved = [replace(parameters, origin=place) for parameters, place in zip(batch, places, strict=True)]
-        runs = simulate_stream(moved, coarse, backend=self.backend, scheme=self.scheme, stop_volume=high)
-        fits = [one.ended == "duration" and _is_larger(one, low, coarse) and one.volume <= high for one in runs]
-        return [ok or not comparable for ok, comparable in zip(fits, near, strict=True)]
+        return judge
+
+    def _run(self, wave: list[_Search]) -> Judge:
+        """Run one candidate of each sample."""
+        tried = [search.waiting.popleft() for search in wave]
+        stream = simulate_stream(
+            [tumor for _, tumor in tried], self.atlas, backend=self.backend, scheme=self.scheme,
+            stop_volume=self.prior.size[1],
+        )  # fmt: skip
+
+        def judge() -> None:
+            for search, candidate, one in zip(wave, tried, stream, strict=True):
+                self._judge(search, candidate, one)
+            self._enqueue([search for search in wave if search.sample not in search.order.found])
+
+        return judge
+
+    def _judge(self, search: _Search, candidate: Candidate, one: Simulated) -> None:
+        """Keep a tumor that passes the filter."""
+        proposal, parameters = candidate
+        if one.ended == "duration" and self.prior.accepts(one.volume):
+            density = np.zeros(self.atlas.grid.shape, dtype=np.float16)
+            one.write(density)
+            row = {"density": density, "parameters": parameters, "proposal": proposal}
+            row["split"] = split_of(self.seed, search.sample)
+            search.order.found[search.sample] = row | ({"displacement": one.pushed.displacement} if one.pushed else {})
+        elif one.ended == "not_converged":
+            said = f"sample {search.sample}: proposal {proposal} refused, not converged: {parameters}"
+            print(said, file=sys.stderr)
+
+    def _enqueue(self, searches: Sequence[_Search]) -> None:
+        with self._turn:
+            for search in searches:
+                (self._ready if search.waiting else self._undrawn).append(search)
 
 
 def accept_rows(
@@ -99,72 +220,8 @@ def accept_rows(
     screened: bool | None = None,
     model: Model | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """The first accepted proposal of every sample in `rows`, and how many proposals were looked at up to those.
+    """The first accepted proposal of every sample in `rows`, and how many proposals were drawn up to those.
 
-    Args:
-        rows: samples.
-        seed: of the random streams.
-        scheme: time steps, see `engine.simulate`.
-        atlas: the brain.
-        prior: what proposals are drawn from, and the size filter.
-        backend: where they are simulated.
-        screened: whether proposals are screened on voxels twice as wide (default: on fine grids), or without mass
-            effect (default: if the model has it).
-        model: what grows (default: the first model).
+    Arguments are those of `Acceptance`.
     """
-    model = model or Model()
-    if screened is None:
-        screened = atlas.grid.spacing < FINEST_UNSCREENED or model.has_mass_effect
-    draws = Draws(seed, scheme, atlas, prior, backend, screened, dict.fromkeys(rows, 0), model)
-    accepted: dict[int, dict[str, Any]] = {}
-    while pending := [i for i in rows if i not in accepted]:
-        draws.refill(pending)
-        _run_candidates(pending, draws, accepted)
-    return [accepted[i] for i in rows], sum(int(row["proposal"]) + 1 for row in accepted.values())
-
-
-def _run_candidates(pending: Sequence[int], draws: Draws, accepted: dict[int, dict[str, Any]]) -> None:
-    """Run candidates of the samples until each is accepted or has none left; a rejected one makes room for the next."""
-    ready, running = deque(pending), deque[tuple[int, Candidate]]()
-
-    def feed() -> Iterator[Parameters]:
-        while ready:
-            sample = ready.popleft()
-            running.append((sample, draws.waiting[sample].popleft()))
-            yield running[-1][1][1]
-
-    atlas, prior = draws.atlas, draws.prior
-    stream = simulate_stream(feed(), atlas, backend=draws.backend, scheme=draws.scheme, stop_volume=prior.size[1])
-    for one in stream:
-        sample, (proposal, parameters) = running.popleft()
-        if one.ended == "duration" and prior.accepts(one.volume):
-            density = np.zeros(atlas.grid.shape, dtype=np.float32)
-            one.write(density)
-            split = split_of(draws.seed, sample)
-            row = {"density": density, "parameters": parameters, "proposal": proposal, "split": split}
-            accepted[sample] = row | ({"displacement": one.pushed.displacement} if one.pushed else {})
-            continue
-        if one.ended == "not_converged":
-            print(f"sample {sample}: proposal {proposal} refused, not converged: {parameters}", file=sys.stderr)
-        if draws.waiting[sample]:
-            ready.append(sample)
-
-
-def _is_larger(one: Simulated, volume: float, atlas: Atlas) -> bool:
-    """Whether a tumor has at least this volume [ml] where c >= `SCREEN_DENSITY`."""
-    if one.volume >= volume:
-        return True
-    density = np.zeros(atlas.grid.shape, dtype=np.float32)
-    one.write(density)
-    return float(np.count_nonzero(density >= SCREEN_DENSITY)) * atlas.grid.voxel_volume >= volume
-
-
-@lru_cache(maxsize=4)
-def _coarsened(atlas: Atlas) -> Atlas:
-    return atlas.coarsened()
-
-
-def _is_near(first: Sequence[float], second: Sequence[float], atlas: Atlas) -> bool:
-    """Whether two origins are at most a voxel's diagonal apart: then their tumors have about the same size."""
-    apart = (np.asarray(first) - np.asarray(second)) * np.asarray(atlas.grid.shape)
-    return float(np.linalg.norm(apart)) <= np.sqrt(3)
+    return Acceptance(seed, scheme, atlas, prior, backend, model or Model(), screened).accept(rows)

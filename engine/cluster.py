@@ -1,7 +1,8 @@
 """Crews of worker processes on Dask: on this machine, at a running scheduler, or brought up by Slurm.
 
 A worker is a process with its own solver; it solves, compresses and writes whole shards itself, so neither densities
-nor the atlas travel. On this machine there is one worker a GPU, which sees only its own device, or one a core.
+nor the atlas travel. On this machine there is one worker a core, or one or more a GPU, each of which sees only its own
+device: several keep a fast GPU busy while one of them prepares, judges or compresses.
 
 The only place that imports Dask.
 """
@@ -29,7 +30,7 @@ from engine.backends.cuda import is_present
 from engine.crew import Crew
 from engine.errors import InputError
 from engine.recipe import this_machine
-from engine.shards import IN_FLIGHT
+from engine.shards import tasks_at_once
 from engine.threads import available_cores
 
 PATIENCE = 30.0
@@ -47,13 +48,18 @@ _OURS = {
 
 
 @contextmanager
-def on_cluster(settings: DictConfig, backend: str | Backend) -> Iterator[Crew]:
+def on_cluster(settings: DictConfig, backend: str | Backend, shard: int) -> Iterator[Crew]:
     """The crew that `settings` (conf/cluster) describe, until the block ends.
+
+    Args:
+        settings: kind of cluster, and what it needs.
+        backend: that its workers use.
+        shard: samples of a task.
 
     Raises:
         InputError: the settings make no cluster, or nobody answers.
     """
-    with dask.config.set(_OURS), _client(settings, backend) as client:
+    with dask.config.set(_OURS), _client(settings, backend, shard) as client:
         _tell(client)
         executor = client.get_executor(pure=False)
         machine = executor.submit(this_machine, backend).result()
@@ -62,15 +68,15 @@ def on_cluster(settings: DictConfig, backend: str | Backend) -> Iterator[Crew]:
 
 
 @contextmanager
-def _client(settings: DictConfig, backend: str | Backend) -> Iterator[Client]:
+def _client(settings: DictConfig, backend: str | Backend, shard: int) -> Iterator[Client]:
     if settings.kind == "address":
         with _joined(settings.address) as client:
             yield client
     elif settings.kind == "local":
-        with _started_here(settings, backend) as cluster, Client(cluster) as client:
+        with _started_here(settings, backend, shard) as cluster, Client(cluster) as client:
             yield client
     else:
-        with _queued(settings) as cluster, Client(cluster) as client:
+        with _queued(settings, shard) as cluster, Client(cluster) as client:
             cluster.adapt(minimum_jobs=settings.jobs, maximum_jobs=settings.jobs)
             print(f"waiting for the first of {settings.jobs} Slurm jobs", flush=True)
             client.wait_for_workers(1)
@@ -93,12 +99,13 @@ def _joined(address: str | None) -> Iterator[Client]:
         yield client
 
 
-def _started_here(settings: DictConfig, backend: str | Backend) -> SpecCluster:
-    """One worker process a device or core; one that dies is replaced, with the same device."""
-    environments = worker_environments(backend, settings.workers, visible_devices())
+def _started_here(settings: DictConfig, backend: str | Backend, shard: int) -> SpecCluster:
+    """Worker processes on devices or cores; one that dies is replaced, with the same device."""
+    environments = worker_environments(backend, settings.workers, visible_devices(), settings.per_device)
+    on_device = any(environment["CUDA_VISIBLE_DEVICES"] for environment in environments)
     options = {
-        "nthreads": IN_FLIGHT, "memory_limit": 0, "silence_logs": logging.ERROR, "dashboard": False,
-        "preload": [_DEAF],
+        "nthreads": tasks_at_once(on_device, shard), "memory_limit": 0, "silence_logs": logging.ERROR,
+        "dashboard": False, "preload": [_DEAF],
     }  # fmt: skip
     workers = {
         name: {"cls": Nanny, "options": options | {"env": environment}} for name, environment in enumerate(environments)
@@ -115,27 +122,35 @@ def _started_here(settings: DictConfig, backend: str | Backend) -> SpecCluster:
     raise AssertionError("unreachable")
 
 
-def worker_environments(backend: str | Backend, workers: int | None, devices: list[str]) -> list[dict[str, str]]:
-    """What every worker of this machine finds in its environment: one device of its own, or one thread.
+def worker_environments(
+    backend: str | Backend, workers: int | None, devices: list[str], per_device: int = 1
+) -> list[dict[str, str]]:
+    """What every worker of this machine finds in its environment: one device, or one thread.
 
     Args:
         backend: `auto`, `cpu`, `cuda` or a backend.
-        workers: how many (None: one a device, or one a core).
+        workers: how many (None: `per_device` a device, or one a core).
         devices: names of the GPUs that may be used.
+        per_device: how many share a device.
 
     Raises:
-        InputError: more workers than devices, no device for `cuda`, or not a number of workers.
+        InputError: more workers than the devices take, no device for `cuda`, or not a number of workers.
     """
-    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-        raise InputError(f"cluster.workers={workers} must be a whole number, at least 1")
+    for key, value in (("workers", 1 if workers is None else workers), ("per_device", per_device)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"cluster.{key}={value} must be a whole number, at least 1")
     name = backend if isinstance(backend, str) else backend.name
     if name == "cpu" or (name == "auto" and not is_present()):
         return [{"LMI_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} for _ in range(workers or available_cores())]
     if not devices:
         raise InputError("backend=cuda needs an NVIDIA GPU, and none is visible here: use backend=cpu")
-    if workers is not None and workers > len(devices):
-        raise InputError(f"cluster.workers={workers}, but {len(devices)} GPUs are visible: one worker has one GPU")
-    return [{"CUDA_VISIBLE_DEVICES": device} for device in devices[:workers]]
+    places = devices * per_device
+    if workers is not None and workers > len(places):
+        raise InputError(
+            f"cluster.workers={workers}, but {len(devices)} GPUs are visible and each takes {per_device}: "
+            "give fewer, or a larger cluster.per_device"
+        )
+    return [{"CUDA_VISIBLE_DEVICES": device} for device in places[:workers]]
 
 
 def visible_devices() -> list[str]:
@@ -161,7 +176,7 @@ def _replace_lost(cluster: Any) -> None:
     cluster.scale(len(cluster.worker_spec))
 
 
-def _queued(settings: DictConfig) -> Any:
+def _queued(settings: DictConfig, shard: int) -> Any:
     """A cluster whose workers are Slurm jobs, one worker a job; its cores are the threads of that worker's solver."""
     if shutil.which("sbatch") is None:
         raise InputError("cluster=slurm needs sbatch, and it is not here: run this on a node that submits Slurm jobs")
@@ -174,7 +189,7 @@ def _queued(settings: DictConfig) -> Any:
         cores=settings.cores, memory=settings.memory, processes=1, queue=settings.queue, account=settings.account,
         walltime=settings.walltime, interface=settings.interface, job_extra_directives=directives,
         job_script_prologue=list(settings.prologue), log_directory=settings.logs,
-        worker_extra_args=["--nthreads", str(IN_FLIGHT)],
+        worker_extra_args=["--nthreads", str(tasks_at_once(settings.gpus > 0, shard))],
         scheduler_options={"dashboard_address": f":{settings.dashboard}"},
     )  # fmt: skip
 

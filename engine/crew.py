@@ -10,7 +10,7 @@ from functools import partial
 
 from engine.backends import Backend
 from engine.recipe import Machine, this_machine
-from engine.shards import IN_FLIGHT
+from engine.shards import tasks_at_once
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Crew:
 
 
 @contextmanager
-def this_process(backend: Backend) -> Iterator[Crew]:
-    """A crew of threads of this process, which share its one solver."""
-    executor = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="shard")
+def this_process(backend: Backend, shard: int) -> Iterator[Crew]:
+    """A crew of threads of this process for shards of so many samples; they share its one solver."""
+    executor = ThreadPoolExecutor(tasks_at_once(backend.name == "cuda", shard), thread_name_prefix="shard")
     stop = partial(executor.shutdown, wait=True, cancel_futures=True)
     try:
         yield Crew(executor, this_machine(backend), stop, tend=lambda: None)

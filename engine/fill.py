@@ -16,6 +16,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from engine.backends import Span
 from engine.command import INTERRUPTED
 from engine.crew import Crew
 from engine.errors import InputError
@@ -39,8 +40,8 @@ class Tally:
 
     rows: int = 0
     proposals: int = 0
-    solving: float = 0.0
     writing: float = 0.0
+    busy: dict[str, list[Span]] = field(default_factory=dict)
     processes: set[str] = field(default_factory=set)
     started: float = field(default_factory=time.monotonic)
 
@@ -48,14 +49,28 @@ class Tally:
         """Count a shard."""
         self.rows += report.rows
         self.proposals += report.proposals
-        self.solving += report.solving
         self.writing += report.writing
+        self.busy.setdefault(report.solver, []).extend(report.busy)
         self.processes.add(report.process)
+
+    def busy_share(self, now: float) -> float:
+        """Part of the time since the start in which the solvers, or their devices, had work."""
+        seconds = max(now - self.started, 1e-9) * max(len(self.busy), 1)
+        return sum(covered(spans, self.started, now) for spans in self.busy.values()) / seconds
 
     def __str__(self) -> str:
         """Rate and share of accepted proposals."""
         rate = self.rows / max(time.monotonic() - self.started, 1e-9)
         return f"{rate:.1f} samples/s, {100 * self.rows / max(self.proposals, 1):.1f}% of proposals accepted"
+
+
+def covered(spans: Sequence[Span], start: float, stop: float) -> float:
+    """Seconds between two times that at least one span covers."""
+    total, reached = 0.0, start
+    for first, last in sorted(spans):
+        total += max(min(last, stop) - max(first, reached), 0.0)
+        reached = max(reached, last)
+    return total
 
 
 def fill(store: Store, crew: Crew, maker: Maker) -> int:
@@ -203,10 +218,12 @@ def _summarize(store: Store, tally: Tally, failed: int) -> None:
     seconds = time.monotonic() - tally.started
     print(f"{store.place}: {len(store) - failed} of {len(store)} rows complete, {tally.rows} new in {seconds:.0f} s")
     if tally.rows:
-        busy = 100 * tally.solving / (seconds * len(tally.processes))
-        cost = 1000 * tally.writing / tally.rows
+        solver = "device" if store.attributes["backend"] == "cuda" else "solver"
+        share, cost = 100 * tally.busy_share(time.monotonic()), 1000 * tally.writing / tally.rows
+        count = len(tally.processes)
         print(
-            f"{tally}; {len(tally.processes)} processes, solver busy {busy:.0f}%, writing took {cost:.0f} ms a sample"
+            f"{tally}; {count} process{'es' if count > 1 else ''}, {solver} busy {share:.0f}%, "
+            f"writing took {cost:.0f} ms a sample"
         )
 
 

@@ -62,7 +62,7 @@ def _generate(config: DictConfig, out: str) -> int:
     prior, grid = PRIORS[_known("prior", config.prior.name, PRIORS)], GRIDS[_known("grid", config.grid.name, GRIDS)]
     files = _atlas_files(config) if "files" in config.atlas else None
     atlas = load_atlas(files or config.atlas.name, grid)
-    with locked(out), _crew(config, meant(backend, model.has_mass_effect)) as crew:
+    with locked(out), _crew(config, meant(backend, model.has_mass_effect), shard) as crew:
         store = create_store(out, samples, describe(atlas, prior, seed, scheme, shard, crew.machine, files, model))
         return fill(store, crew, _maker(config, store))
 
@@ -77,21 +77,21 @@ def _model(config: DictConfig) -> Model:
 def _repair(config: DictConfig, place: str) -> int:
     with locked(place):
         store = open_store(place, "r+")
-        with _crew(config, str(store.attributes["backend"])) as crew:
+        with _crew(config, str(store.attributes["backend"]), store.shard) as crew:
             mend(store)
             return fill(store, crew, _maker(config, store))
 
 
 @contextmanager
-def _crew(config: DictConfig, backend: str) -> Iterator[Crew]:
-    """The crew that conf/cluster names."""
+def _crew(config: DictConfig, backend: str, shard: int) -> Iterator[Crew]:
+    """The crew that conf/cluster names, for shards of so many samples."""
     if _known("cluster", config.cluster.kind, KINDS) == "single":
-        with this_process(choose_backend(backend)) as crew:
+        with this_process(choose_backend(backend), shard) as crew:
             yield crew
     else:
         from engine.cluster import on_cluster  # Dask takes a second to import
 
-        with on_cluster(config.cluster, backend) as crew:
+        with on_cluster(config.cluster, backend, shard) as crew:
             yield crew
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from llvmlite import binding
 
-from engine.acceptance import accept_rows
+from engine.acceptance import Acceptance
 from engine.atlas import Atlas, load_atlas
 from engine.backends import Backend, choose_backend
 from engine.errors import InputError
@@ -93,10 +93,16 @@ class Recipe:
     scheme: str
     backend: Backend
     model: Model = field(default_factory=Model)
+    acceptance: Acceptance = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Threads that accept rows do it together."""
+        found = Acceptance(self.seed, self.scheme, self.atlas, self.prior, self.backend, self.model)
+        object.__setattr__(self, "acceptance", found)
 
     def accept(self, rows: range) -> tuple[list[dict[str, Any]], int]:
-        """The samples `rows`, and how many proposals were simulated for them."""
-        return accept_rows(rows, self.seed, self.scheme, self.atlas, self.prior, self.backend, model=self.model)
+        """The samples `rows`, and how many proposals were drawn for them; any number of threads may call this."""
+        return self.acceptance.accept(rows)
 
     def propose(self, sample: int, proposal: int) -> Parameters:
         """One draw of a sample's stream."""

@@ -61,15 +61,15 @@ def halve(samples: Sequence[NDArray[np.floating]]) -> NDArray[np.float16]:
     """
     result = np.zeros((len(samples), *samples[0].shape), np.float16)
     for field, half in zip(samples, result, strict=True):
-        x = _occupied(field, -3)
-        slab = field[..., x, :, :]
-        y = _occupied(slab, -2)
-        half[..., x, y, :] = slab[..., y, :]
+        bits = field.view(np.uint16) if field.dtype == np.float16 else field
+        x = _occupied(bits, -3)
+        y = _occupied(bits[..., x, :, :], -2)
+        half[..., x, y, :] = field[..., x, y, :]
     return result
 
 
-def _occupied(field: NDArray[np.floating], axis: int) -> slice:
-    """The shortest range of an axis beyond which a field is 0."""
+def _occupied(field: NDArray, axis: int) -> slice:
+    """The shortest range of an axis beyond which a field is 0; of half precision the bits, which are faster to test."""
     lines = np.flatnonzero(field.any(axis=tuple(a for a in range(field.ndim) if a != field.ndim + axis)))
     return slice(int(lines[0]), int(lines[-1]) + 1) if len(lines) else slice(0)
 

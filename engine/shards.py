@@ -1,7 +1,8 @@
 """One task is one shard: solve its samples, write them, say how it went.
 
-While a shard is quantized, compressed and written the next one is solved: the solver is a lock that the tasks of a
-process take in turn, and `IN_FLIGHT` tasks run at once, so the solver waits for a writer only when writing is slower.
+Several tasks run at once in a process (`tasks_at_once`). Their samples are searched together (`engine.acceptance`), and
+while one compresses and writes its shard the search goes on for the others, so nothing waits for a writer unless
+writing is slower.
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from engine.backends import Backend
+from engine.backends import Backend, Span
 from engine.errors import InputError
 from engine.parameters import Parameters
 from engine.places import UNREACHABLE, reason
 from engine.recipe import Recipe, recipe_of
 from engine.store import Store, open_store
 
-IN_FLIGHT = 3
-"""Tasks a process runs at once: one solves, one writes, and one has a shard ready should a write take long."""
-_SOLVER = threading.Lock()
+WRITERS = 3
+"""Tasks of a process beyond those that a device needs: one searches, one writes, one has a shard ready should that take
+long."""
+DEVICE_SAMPLES = 4096
+"""Samples that are searched at once for a GPU: two waves of 1,056 (two CTAs on each of 132 multiprocessors, four
+simulations each) are under way, and as many samples are being screened for the next ones (chosen by us)."""
+_OPENING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -33,16 +38,24 @@ class ShardReport:
 
     Attributes:
         rows: how many were written.
-        proposals: how many were simulated for them.
-        solving: seconds with the solver; `writing`: seconds of quantizing, compressing and writing.
+        proposals: how many were drawn for them.
+        writing: seconds of quantizing, compressing and writing.
         process: host and number of the process that did it.
+        solver: what simulated: the process, or host and device.
+        busy: when it did since the process' last report.
     """
 
     rows: int
     proposals: int
-    solving: float
     writing: float
     process: str
+    solver: str
+    busy: tuple[Span, ...]
+
+
+def tasks_at_once(on_device: bool, shard: int) -> int:
+    """Tasks that a process runs at once, of shards of so many samples."""
+    return WRITERS + (-(-DEVICE_SAMPLES // shard) if on_device else 0)
 
 
 class Maker(Protocol):
@@ -78,10 +91,8 @@ class Workshop:
         Raises:
             InputError: the store's place cannot be written.
         """
-        with _SOLVER:
-            started = time.monotonic()
-            accepted, proposals = self.recipe.accept(rows)
-            solved = time.monotonic()
+        accepted, proposals = self.recipe.accept(rows)
+        solved = time.monotonic()
         for sample, row in zip(rows, accepted, strict=True):
             _refuse_impossible(sample, row)
         try:
@@ -89,19 +100,20 @@ class Workshop:
         except UNREACHABLE as error:
             raise InputError(f"cannot write the store {self.store.place}: {reason(error)}") from error
         written = time.monotonic()
-        process = f"{os.uname().nodename}:{os.getpid()}"
-        return ShardReport(len(rows), proposals, solved - started, written - solved, process)
+        host, device = os.uname().nodename, os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+        process = f"{host}:{os.getpid()}"
+        solver = f"{host}, device {device}" if self.recipe.backend.name == "cuda" else process
+        busy = tuple(self.recipe.acceptance.take_busy())
+        return ShardReport(len(rows), proposals, written - solved, process, solver, busy)
 
     def check(self, sample: int) -> None:
         """See `Maker`."""
-        with _SOLVER:
-            accepted, _ = self.recipe.accept(range(sample, sample + 1))
+        accepted, _ = self.recipe.accept(range(sample, sample + 1))
         _refuse_impossible(sample, accepted[0])
 
     def attempt(self, sample: int, proposal: int) -> None:
         """See `Maker`."""
-        with _SOLVER:
-            self.recipe.attempt(sample, proposal)
+        self.recipe.attempt(sample, proposal)
 
     def propose(self, sample: int, proposal: int) -> Parameters:
         """See `Maker`."""
@@ -139,12 +151,12 @@ class RemoteWorkshop:
     def _workshop(self) -> Workshop:
         """The store is opened anew, it may have grown; its recipe is kept from task to task."""
         store = open_store(self.place, "r+")
-        with _SOLVER:
+        with _OPENING:
             return Workshop(store, recipe_of(store.attributes, self.backend))
 
 
 def _refuse_impossible(sample: int, row: Mapping[str, Any]) -> None:
     """Stop a row that no tumor can have, before it is in a data set."""
-    density = row["density"]
-    if not 0 <= float(np.min(density)) <= float(np.max(density)) < np.inf:
+    bits = row["density"].view(np.uint16)  # of half precision; in their order the finite numbers >= 0 come first
+    if bits.max() >= np.float16(np.inf).view(np.uint16):
         raise ArithmeticError(f"the density of sample {sample} ({row['parameters']}) is negative or not finite")

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from engine.atlas import Atlas
-from engine.backends import Backend, Job, Size, choose_backend, meant
+from engine.backends import Backend, Job, Outcome, Size, choose_backend, meant
 from engine.backends.cpu import CpuBackend
 from engine.domain import Domain, Voxels, domain_of
 from engine.errors import InputError
-from engine.fisher_kolmogorov import check_origin, is_in_tissue, seed_voxels
+from engine.fisher_kolmogorov import check_origin, seed_voxels
 from engine.mass_effect import FOLDED_WARNING, Pushed, run_all
 from engine.parameters import FisherKolmogorovParameters, MassEffectParameters, Parameters
 from engine.time_steps import schedule
@@ -79,7 +79,8 @@ class Simulated:
         volume: volume [ml] where c >= 0.7.
         ended: `duration`, `too_big` or `not_converged`.
         updates: voxel updates spent.
-        write: writes the density into an array (x, y, z) that is 0.
+        write: writes the density into an array (x, y, z) that is 0, float32 or float16.
+        count: voxels with c >= the density asked for.
         pushed: what the mass-effect model found beside the density.
     """
 
@@ -87,6 +88,7 @@ class Simulated:
     ended: str
     updates: int
     write: Callable[[Any], None]
+    count: Callable[[float], int]
     pushed: Pushed | None = None
 
 
@@ -154,7 +156,8 @@ def simulate_stream(
 ) -> Iterator[Simulated]:
     """Grow tumors one after the other, in the batch's order; a few are held at a time, however long the batch.
 
-    Arguments are those of `simulate`; `batch` may be a generator that looks at what came out before.
+    The first ones start at the call. Arguments are those of `simulate`; `batch` may be a generator that looks at what
+    came out before.
 
     Raises:
         InputError: as `simulate`.
@@ -166,8 +169,7 @@ def simulate_stream(
             _only(MassEffectParameters, batch), atlas, _threads_for_mass_effect(runner, scheme, faces),
             accuracy=accuracy, initial=initial, stop_volume=stop_volume, stop_density=SIZE_DENSITY,
         )  # fmt: skip
-        yield from (_from_pushed(one, atlas.grid.voxel_volume) for one in pushed)
-        return
+        return (_from_pushed(one, atlas.grid.voxel_volume) for one in pushed)
     domain, voxel_volume = domain_of(atlas, faces), atlas.grid.voxel_volume
     size = Size(SIZE_DENSITY) if stop_volume is None else Size(SIZE_DENSITY, atlas.grid.voxels_in(stop_volume))
     starts = None if initial is None else iter(initial)
@@ -181,10 +183,7 @@ def simulate_stream(
             else:
                 yield Job(_given(next(starts), atlas, domain), times)
 
-    for outcome in runner.run(domain, jobs(), size, on_device):
-        ended = "too_big" if outcome.stopped else "duration"
-        write = partial(domain.unpack, outcome.density)
-        yield Simulated(outcome.large * voxel_volume, ended, outcome.updates, write)
+    return (_from_outcome(one, domain, voxel_volume) for one in runner.run(domain, jobs(), size, on_device))
 
 
 def _runner(backend: str | Backend, first: Parameters | None) -> Backend:
@@ -218,13 +217,22 @@ def _threads_for_mass_effect(runner: Backend, scheme: str, faces: str) -> int:
     return runner.threads
 
 
+def _from_outcome(one: Outcome, domain: Domain, voxel_volume: float) -> Simulated:
+    def write(out: Any) -> None:
+        domain.unpack(one.density(out.dtype), out)
+
+    ended = "too_big" if one.stopped else "duration"
+    return Simulated(one.large * voxel_volume, ended, one.updates, write, one.count)
+
+
 def _from_pushed(one: Pushed, voxel_volume: float) -> Simulated:
-    volume = float(np.count_nonzero(one.density >= SIZE_DENSITY)) * voxel_volume
-    return Simulated(volume, one.ended, one.updates, partial(_copy, one.density), one)
+    def write(out: Any) -> None:
+        out[...] = one.density
 
+    def count(threshold: float) -> int:
+        return int(np.count_nonzero(one.density >= np.float32(threshold)))
 
-def _copy(density: NDArray[np.float32], out: Any) -> None:
-    out[...] = density
+    return Simulated(count(SIZE_DENSITY) * voxel_volume, one.ended, one.updates, write, count, one)
 
 
 def _seed(atlas: Atlas, domain: Domain, origin: Sequence[float]) -> Voxels:
@@ -272,11 +280,22 @@ def _check_memory(count: int, atlas: Atlas) -> None:
 
 def nearest_tissue(origin: Sequence[float], atlas: Atlas) -> tuple[float, float, float]:
     """`origin` itself where it lies in tissue, otherwise the nearest tissue voxel's center (fractions)."""
-    if is_in_tissue(atlas, origin):
-        return (float(origin[0]), float(origin[1]), float(origin[2]))
-    voxel = np.floor(np.clip(atlas.grid.to_voxel(origin) + 0.5, 0, np.array(atlas.grid.shape) - 1)).astype(int)
-    place = atlas.grid.from_voxel(_nearest_voxels(atlas)[(slice(None), *voxel)])
-    return (float(place[0]), float(place[1]), float(place[2]))
+    ((x, y, z),) = nearest_tissues(np.array([origin], dtype=np.float64), atlas).tolist()
+    return (x, y, z)
+
+
+def nearest_tissues(origins: NDArray[np.float64], atlas: Atlas) -> NDArray[np.float64]:
+    """`nearest_tissue` of many origins, float64 (n, 3)."""
+    shape = np.array(atlas.grid.shape)
+    voxels = np.floor(atlas.grid.to_voxel(origins) + 0.5).astype(int)
+    is_in_grid = np.all((voxels >= 0) & (voxels < shape), axis=1)
+    voxels = np.clip(voxels, 0, shape - 1)
+    outside = ~(is_in_grid & atlas.tissue[tuple(voxels.T)])
+    places = origins.copy()
+    if outside.any():
+        nearest = _nearest_voxels(atlas)[(slice(None), *voxels[outside].T)]
+        places[outside] = atlas.grid.from_voxel(nearest.T)
+    return places
 
 
 @lru_cache(maxsize=8)

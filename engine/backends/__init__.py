@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engine.domain import Domain, Voxels
 from engine.errors import InputError
@@ -34,13 +35,16 @@ class Outcome:
     """What a job became.
 
     Attributes:
-        density: flat, float32 (domain size,), on the host or on the backend's device.
+        density: gives the flat density (domain size,), on the host in the type asked for or one that is cast to it, or
+            in float32 on the backend's device; nothing is copied before it is called.
+        count: voxels with c >= the density asked for.
         updates: tissue voxels that were computed, once for every stage of every step.
         large: voxels that hold at least `Size.density`.
         stopped: whether it was stopped as too big.
     """
 
-    density: Any
+    density: Callable[[DTypeLike], Any]
+    count: Callable[[float], int]
     updates: int
     large: int
     stopped: bool
@@ -59,13 +63,30 @@ class Size:
     most: int = np.iinfo(np.int64).max
 
 
+Span = tuple[float, float]
+"""From when to when, on the clock of `time.monotonic` [s]."""
+
+
 class Backend(Protocol):
-    """Runs jobs over one domain, results in the jobs' order."""
+    """Runs jobs over one domain, results in the jobs' order.
+
+    Attributes:
+        name: as `choose_backend` takes it.
+        width: simulations that keep it busy for a while.
+    """
 
     name: str
+    width: int
 
     def run(self, domain: Domain, jobs: Iterable[Job], size: Size, on_device: bool = False) -> Iterator[Outcome]:
-        """Advance every job to its end; densities stay where they were computed if `on_device`."""
+        """Advance every job to its end; densities stay where they were computed if `on_device`.
+
+        The first jobs start at the call, and several calls may be under way at a time.
+        """
+        ...
+
+    def take_busy(self) -> list[Span] | None:
+        """When its device had work since the last call; None where it is this process that computes."""
         ...
 
     def zeros(self, shape: tuple[int, ...], on_device: bool = False) -> Any:

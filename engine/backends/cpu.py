@@ -25,10 +25,14 @@ class CpuBackend:
     def __init__(self, threads: int | None = None) -> None:
         """Use `threads` threads (default: every core that this process may use)."""
         self.threads = threads or available_cores()
+        self.width = 2 * self.threads
 
     def run(self, domain: Domain, jobs: Iterable[Job], size: Size, on_device: bool = False) -> Iterator[Outcome]:
         """See `engine.backends.Backend.run`; at most two jobs a thread are held at a time."""
-        yield from run_in_order((partial(_run_one, domain, job, size) for job in jobs), self.threads)
+        return run_in_order((partial(_run_one, domain, job, size) for job in jobs), self.threads)
+
+    def take_busy(self) -> None:
+        """See `engine.backends.Backend.take_busy`."""
 
     def zeros(self, shape: tuple[int, ...], on_device: bool = False) -> NDArray[np.float32]:
         """See `engine.backends.Backend.zeros`."""
@@ -46,4 +50,8 @@ def _run_one(domain: Domain, job: Job, size: Size) -> Outcome:
         updates, large, stopped = kernels.evolve(density, *brain, *steps, *stop)
     else:
         updates, large, stopped = kernels.evolve_by_euler(density, *brain, times.weights, *stop)
-    return Outcome(density, int(updates), int(large), bool(stopped))
+    return Outcome(lambda dtype: density, partial(_count, density), int(updates), int(large), bool(stopped))
+
+
+def _count(density: NDArray[np.float32], threshold: float) -> int:
+    return int(np.count_nonzero(density >= np.float32(threshold)))

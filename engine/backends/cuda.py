@@ -1,84 +1,54 @@
 """The CUDA backend: a batch in one launch, one simulation at a time in each CTA (a CUDA thread block).
 
-The brain stays on the device from call to call. Batches are cut into chunks that fit its memory; the next chunk is
-prepared while one runs. `Device` is all that touches CuPy, so the tests run the same kernel on the host.
+The brain stays on the device from call to call. Batches are cut into chunks that fit its memory; two of them are under
+way at a time, in lanes (CUDA streams) of their own, so the CTAs of one start as those of another end. A density stays
+on the device until it is asked for, and is quantized before it is copied. `CupyDevice` is all that touches CuPy, so
+the tests run the same kernel on the host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from engine.backends import Job, Outcome, Size
-from engine.domain import LANES, Domain
+from engine.backends import Job, Outcome, Size, Span
+from engine.backends.device import COPY_LANE, LAUNCH_LANES, Device, Kernel
+from engine.domain import LANES, Domain, Voxels
 from engine.errors import InputError
 from engine.kernels import fisher_kolmogorov as twin
-from engine.threads import available_cores
+from engine.threads import available_cores, run_in_order
 
-SOURCE = Path(twin.__file__).with_suffix(".cu")
-KERNEL = "evolve"
-THREADS = 768
-CTAS_PER_SM = 2
+GROWTH = Kernel(
+    "evolve",
+    (Path(twin.__file__).with_suffix(".cu"),),
+    threads=768,
+    ctas_per_sm=2,
+    constants={"LANES": LANES, "CHECK_EVERY": twin.CHECK_EVERY, "CUTOFF": f"{twin.CUTOFF}f"},
+)
 """Two CTAs cover each other's barriers; 2 x 768 threads leave 40 registers each, 2 x 1024 would spill (ptxas)."""
 SIMULATIONS_PER_CTA = 4
-"""Simulations that a CTA takes from one launch, on average: long enough to even out, short enough for host memory."""
-MEMORY_SHARE = 0.9
-"""Part of the free device memory that a launch may take (chosen by us, room for the driver's own)."""
-
-
-class Device(Protocol):
-    """Where the kernel runs; arrays are whatever `upload` and `zeros` return.
-
-    Attributes:
-        ctas: CTAs that run at a time.
-    """
-
-    ctas: int
-
-    def free_memory(self) -> int:
-        """Bytes that can be allocated."""
-        ...
-
-    def upload(self, values: NDArray) -> Any:
-        """A copy on the device."""
-        ...
-
-    def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
-        """A new array on the device."""
-        ...
-
-    def scatter(self, rows: Any, places: Any, values: Any, out: Any) -> None:
-        """Set out[rows, places] = values; the three are of one length."""
-        ...
-
-    def download(self, values: Any) -> NDArray:
-        """A copy on the host, once every launch before is done."""
-        ...
-
-    def launch(self, ctas: int, arguments: Sequence[Any]) -> None:
-        """Start the kernel; may return before it is done."""
-        ...
-
-
-def compile_options(threads: int = THREADS) -> tuple[str, ...]:
-    """Options of every build of the kernel: nothing fused but what is written so, and the constants of its twin."""
-    constants = {
-        "THREADS": threads,
-        "CTAS_PER_SM": CTAS_PER_SM,
-        "LANES": LANES,
-        "CHECK_EVERY": twin.CHECK_EVERY,
-        "CUTOFF": f"{twin.CUTOFF}f",
-    }
-    return ("--fmad=false", *(f"-D{name}={value}" for name, value in constants.items()))
+"""Simulations for every CTA that runs at a time keep the device busy for a while, and even out their lengths."""
+AHEAD = 2
+"""Launches of one call that are under way at a time."""
+LAUNCH_SHARE = 0.2
+"""Part of the free device memory that a launch may take, as four may be under way (those of two calls)."""
+BRAINS = 4
+"""Brains that stay on the device: a screen's beside that of what it screens, and two more."""
+SEEDS_PER_TASK = 32
+"""Starting densities that a thread makes at a time."""
 
 
 def is_present() -> bool:
@@ -112,15 +82,22 @@ class CupyDevice:
     """The current NVIDIA GPU (CUDA_VISIBLE_DEVICES chooses it)."""
 
     def __init__(self) -> None:
-        """Find it and load the kernel.
+        """Find it.
 
         Raises:
             InputError: CuPy or a GPU is missing.
         """
         self._cupy = _import_cupy()
-        module = self._cupy.RawModule(code=SOURCE.read_text(), options=compile_options())
-        self._kernel = module.get_function(KERNEL)
-        self.ctas = CTAS_PER_SM * self._cupy.cuda.Device().attributes["MultiProcessorCount"]
+        self._functions: dict[str, Any] = {}
+        self._lanes = [self._cupy.cuda.Stream(non_blocking=True) for _ in range(LAUNCH_LANES + 1)]
+        self._beginning = self._cupy.cuda.Event()
+        self._beginning.record()
+        self._beginning.synchronize()
+        self._began = time.monotonic()
+
+    def ctas(self, kernel: Kernel) -> int:
+        """See `Device`."""
+        return kernel.ctas_per_sm * int(self._cupy.cuda.Device().attributes["MultiProcessorCount"])
 
     def free_memory(self) -> int:
         """See `Device`."""
@@ -138,22 +115,48 @@ class CupyDevice:
         """See `Device`."""
         out[rows, places] = values
 
-    def download(self, values: Any) -> NDArray:
+    def lane(self, number: int) -> AbstractContextManager[Any]:
         """See `Device`."""
-        return self._cupy.asnumpy(values)
+        return self._lanes[number]
 
-    def launch(self, ctas: int, arguments: Sequence[Any]) -> None:
+    def wait(self, launched: Any) -> Span:
         """See `Device`."""
-        self._kernel((ctas,), (THREADS,), tuple(arguments))
+        launched[1].synchronize()
+        began, ended = (self._cupy.cuda.get_elapsed_time(self._beginning, event) / 1000 for event in launched)
+        return self._began + began, self._began + ended
+
+    def settle(self) -> None:
+        """See `Device`."""
+        self._cupy.cuda.get_current_stream().synchronize()
+
+    def download(self, values: Any, dtype: DTypeLike = None) -> NDArray:
+        """See `Device`."""
+        return self._cupy.asnumpy(values if dtype is None else values.astype(dtype, copy=False))
+
+    def count(self, values: Any, threshold: float) -> NDArray[np.int64]:
+        """See `Device`."""
+        return self._cupy.asnumpy((values >= np.float32(threshold)).sum(axis=1))
+
+    def launch(self, kernel: Kernel, ctas: int, arguments: Sequence[Any]) -> Any:
+        """See `Device`; a kernel is compiled when it is first launched."""
+        if kernel.name not in self._functions:
+            module = self._cupy.RawModule(code=kernel.code, options=kernel.options)
+            self._functions[kernel.name] = module.get_function(kernel.name)
+        began, ended = self._cupy.cuda.Event(), self._cupy.cuda.Event(block=True)
+        began.record()
+        self._functions[kernel.name]((ctas,), (kernel.threads,), tuple(arguments))
+        ended.record()
+        return began, ended
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Launch:
     """A chunk on the device; its rows are the jobs in the order `order`."""
 
     order: NDArray[np.intp]
     density: Any
     report: Any
+    running: Any
 
 
 @dataclass(frozen=True)
@@ -176,48 +179,59 @@ class CudaBackend:
             InputError: there is no GPU or no CuPy.
         """
         self.device: Device = device or CupyDevice()
-        self._brain: tuple[Domain, list[Any]] | None = None
+        self.width = SIMULATIONS_PER_CTA * self.device.ctas(GROWTH)
+        self._upload_brain = lru_cache(maxsize=BRAINS)(self._upload_new_brain)
+        self._lock = threading.Lock()
+        self._launches = 0
+        self._busy: list[Span] = []
 
     def run(self, domain: Domain, jobs: Iterable[Job], size: Size, on_device: bool = False) -> Iterator[Outcome]:
-        """See `engine.backends.Backend.run`; two chunks of jobs are held at a time.
+        """See `engine.backends.Backend.run`; `AHEAD` chunks of jobs are held at a time.
 
         Raises:
             InputError: not even one simulation fits the device's memory.
         """
-        brain = self._upload_brain(domain)
-        plan = self._plan(domain)
-        running: _Launch | None = None
-        remaining = iter(jobs)
-        while chunk := list(islice(remaining, plan.simulations)):
-            finished, running = self._collect(running, on_device), None
-            running = self._launch(domain, brain, chunk, plan.ctas, size)
-            yield from finished
-        yield from self._collect(running, on_device)
+        launches = deque[_Launch]()
+        add = partial(self._add, launches, domain, iter(jobs), self._plan(domain), size)
+        add()
+        return self._outcomes(launches, add, on_device)
+
+    def take_busy(self) -> list[Span]:
+        """See `engine.backends.Backend.take_busy`."""
+        with self._lock:
+            taken, self._busy = self._busy, []
+        return taken
 
     def zeros(self, shape: tuple[int, ...], on_device: bool = False) -> Any:
         """See `engine.backends.Backend.zeros`."""
         return self.device.zeros(shape, np.float32) if on_device else np.zeros(shape, dtype=np.float32)
 
-    def _upload_brain(self, domain: Domain) -> list[Any]:
-        if self._brain is None or self._brain[0] is not domain:
-            self._brain = None
-            arrays = (domain.starts, domain.fill, domain.links, domain.link_offsets)
-            integers = [self.device.upload(values.astype(np.int32)) for values in arrays]
-            self._brain = (domain, [self.device.upload(domain.faces), *integers])
-        return self._brain[1]
+    def _upload_new_brain(self, domain: Domain) -> list[Any]:
+        arrays = (domain.starts, domain.fill, domain.links, domain.link_offsets)
+        integers = [self.device.upload(values.astype(np.int32)) for values in arrays]
+        brain = [self.device.upload(domain.faces), *integers]
+        self.device.settle()  # other lanes use it as well
+        return brain
 
     def _plan(self, domain: Domain) -> _Plan:
         """As many CTAs as run at a time, and simulations for each, as memory allows."""
         simulation = 4 * domain.tissue.size
         scratch = simulation + 4 * (3 * len(domain.starts) + _words(domain))
-        free = int(MEMORY_SHARE * self.device.free_memory())
-        ctas = min(self.device.ctas, free // (scratch + simulation))
+        free = int(LAUNCH_SHARE * self.device.free_memory())
+        ctas = min(self.device.ctas(GROWTH), free // (scratch + simulation))
         if ctas < 1:
             raise InputError(
                 f"a simulation needs {(scratch + simulation) / 2**20:.0f} MiB of device memory and {free / 2**20:.0f} "
                 "are free: use a coarser grid or backend=cpu"
             )
-        return _Plan(ctas, min(SIMULATIONS_PER_CTA * ctas, (free - ctas * scratch) // simulation))
+        return _Plan(ctas, (free - ctas * scratch) // simulation)
+
+    def _add(self, launches: deque[_Launch], domain: Domain, jobs: Iterator[Job], plan: _Plan, size: Size) -> None:
+        """Start chunks of the jobs until `AHEAD` are under way."""
+        while len(launches) < AHEAD and (chunk := list(islice(jobs, plan.simulations))):
+            with self._lock, self.device.lane(self._launches % LAUNCH_LANES):
+                launches.append(self._launch(domain, self._upload_brain(domain), chunk, plan.ctas, size))
+                self._launches += 1
 
     def _launch(self, domain: Domain, brain: list[Any], jobs: list[Job], ctas: int, size: Size) -> _Launch:
         """Start a chunk, longest simulations first, so that the last to end are short."""
@@ -236,14 +250,16 @@ class CudaBackend:
         splits = ordered[0].schedule.splits
         sizes = [np.int32(n) for n in (len(jobs), length, blocks, words, *domain.strides, splits)]
         stop = (np.int64(size.most), np.float32(size.density))
-        device.launch(ctas, [density, *self._upload_steps(ordered), report, queue, *brain, *scratch, *sizes, *stop])
-        return _Launch(order, density, report)
+        steps = self._upload_steps(ordered)
+        running = device.launch(GROWTH, ctas, [density, *steps, report, queue, *brain, *scratch, *sizes, *stop])
+        return _Launch(order, density, report, running)
 
     def _start(self, jobs: list[Job], length: int) -> Any:
         """Densities at time 0 on the device, float32 (jobs, length)."""
         density = self.device.zeros((len(jobs), length), np.float32)
-        with ThreadPoolExecutor(available_cores()) as pool:
-            starts = list(pool.map(lambda job: job.start(), jobs))
+        parts = (jobs[first : first + SEEDS_PER_TASK] for first in range(0, len(jobs), SEEDS_PER_TASK))
+        made = run_in_order((partial(_start_all, part) for part in parts), available_cores())
+        starts = [start for part in made for start in part]
         rows = np.repeat(np.arange(len(jobs)), [len(start.places) for start in starts])
         places = np.concatenate([start.places for start in starts])
         values = np.concatenate([start.values for start in starts])
@@ -259,14 +275,47 @@ class CudaBackend:
         first = np.array([s.first for s in steps], dtype=np.float32)
         return self.device.upload(pairs), self.device.upload(offsets), self.device.upload(first)
 
-    def _collect(self, launch: _Launch | None, on_device: bool) -> list[Outcome]:
+    def _outcomes(self, launches: deque[_Launch], add: Callable[[], None], on_device: bool) -> Iterator[Outcome]:
+        while launches:
+            outcomes = self._collect(launches.popleft(), on_device)
+            add()
+            yield from outcomes
+            if on_device:
+                self.device.settle()  # what was copied from the launch's memory, before another one gets it
+
+    def _collect(self, launch: _Launch, on_device: bool) -> list[Outcome]:
         """Wait for a chunk; its outcomes in the order of its jobs."""
-        if launch is None:
-            return []
-        report = self.device.download(launch.report)
-        density = launch.density if on_device else self.device.download(launch.density)
-        place = np.argsort(launch.order)
-        return [Outcome(density[p], int(report[p, 0]), int(report[p, 1]), bool(report[p, 2])) for p in place]
+        busy = self.device.wait(launch.running)
+        with self._lock:
+            self._busy.append(busy)
+        with self.device.lane(COPY_LANE):
+            report = self.device.download(launch.report)
+        counts = lru_cache(maxsize=1)(partial(self._count, launch.density))
+        return [
+            Outcome(
+                partial(self._fetch, launch.density[p], on_device), partial(_count_of, counts, int(p)),
+                int(report[p, 0]), int(report[p, 1]), bool(report[p, 2]),
+            ) for p in np.argsort(launch.order)
+        ]  # fmt: skip
+
+    def _fetch(self, density: Any, on_device: bool, dtype: DTypeLike) -> Any:
+        if on_device:
+            return density
+        with self.device.lane(COPY_LANE):
+            return self.device.download(density, dtype)
+
+    def _count(self, density: Any, threshold: float) -> NDArray[np.int64]:
+        with self.device.lane(COPY_LANE):
+            return self.device.count(density, threshold)
+
+
+def _start_all(jobs: Sequence[Job]) -> list[Voxels]:
+    return [job.start() for job in jobs]
+
+
+def _count_of(counts: Callable[[float], NDArray[np.int64]], row: int, threshold: float) -> int:
+    """A row's share of what is counted for a whole launch, once."""
+    return int(counts(threshold)[row])
 
 
 def _words(domain: Domain) -> int:

@@ -9,8 +9,8 @@ import pytest
 
 from engine.backends import Backend
 from engine.backends.cpu import CpuBackend
-from engine.backends.cuda import KERNEL, SOURCE, CudaBackend, compile_options
-from tests.engine.host_device import CTAS, THREADS, HostDevice, build
+from engine.backends.cuda import GROWTH, CudaBackend
+from tests.engine.host_device import HostDevice, build, on_host
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +18,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The CUDA kernel, compiled for the host."""
     if shutil.which("g++") is None:
         pytest.skip("no g++ on this machine")
-    return build(SOURCE, KERNEL, compile_options(THREADS), tmp_path_factory.mktemp("kernel"))
+    return build(on_host(GROWTH), tmp_path_factory.mktemp("kernel"))
 
 
 @pytest.fixture(scope="session", params=["cpu", "cuda on the host"])
@@ -26,4 +26,4 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     """Each backend in turn."""
     if request.param == "cpu":
         return CpuBackend()
-    return CudaBackend(HostDevice(request.getfixturevalue("library"), CTAS, THREADS))
+    return CudaBackend(HostDevice({GROWTH.name: request.getfixturevalue("library")}))

@@ -9,22 +9,35 @@ import ctypes
 import pickle
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from engine.backends import Span
+from engine.backends.device import Kernel
+
 HOST = Path(__file__).with_name("cuda_on_host.cpp")
 CTAS, THREADS = 3, 40
 """Of a launch in the tests."""
 
 
-def build(source: Path, kernel: str, options: Sequence[str], folder: Path, *flags: str) -> Path:
-    """Compile a kernel for the host; `options` are those of the CUDA build, of which the definitions apply."""
-    library = folder / f"{kernel}.so"
-    definitions = [f'-DSOURCE="{source}"', f"-DKERNEL={kernel}", *(o for o in options if o.startswith("-D"))]
+def on_host(kernel: Kernel) -> Kernel:
+    """The kernel with few threads in a CTA, so that all of them have work in a small brain."""
+    return replace(kernel, threads=THREADS)
+
+
+def build(kernel: Kernel, folder: Path, *flags: str) -> Path:
+    """Compile a kernel for the host; of the options of its CUDA build the definitions apply."""
+    library, source = folder / f"{kernel.name}.so", folder / f"{kernel.name}.cu"
+    source.write_text(kernel.code)
+    definitions = [f'-DSOURCE="{source}"', f"-DKERNEL={kernel.name}"]
+    definitions += [option for option in kernel.options if option.startswith("-D")]
     compiler = ["g++", "-std=c++17", "-O2", "-ffp-contract=off", "-pthread", "-shared", "-fPIC", "-Wall", "-Werror"]
     subprocess.run([*compiler, *flags, *definitions, str(HOST), "-o", str(library)], check=True)
     return library
@@ -43,9 +56,14 @@ def launch(library: Path, ctas: int, threads: int, seed: int, arguments: Sequenc
 class HostDevice:
     """Arrays are NumPy's; every launch draws another order of the threads."""
 
-    def __init__(self, library: Path, ctas: int, threads: int, memory: int = 2**30) -> None:
-        self.library, self.ctas, self.threads, self.memory = library, ctas, threads, memory
+    def __init__(self, libraries: Mapping[str, Path], memory: int = 2**30) -> None:
+        """`libraries`: kernel's name -> what `build` made of it with `THREADS`."""
+        self.libraries, self.memory = libraries, memory
         self.launches: list[tuple[int, list[Any]]] = []
+        self.downloaded: list[int] = []
+
+    def ctas(self, kernel: Kernel) -> int:
+        return CTAS
 
     def free_memory(self) -> int:
         return self.memory
@@ -59,12 +77,28 @@ class HostDevice:
     def scatter(self, rows: NDArray, places: NDArray, values: NDArray, out: NDArray) -> None:
         out[rows, places] = values
 
-    def download(self, values: NDArray) -> NDArray:
-        return values.copy()
+    def lane(self, number: int) -> AbstractContextManager[None]:
+        return nullcontext()
 
-    def launch(self, ctas: int, arguments: Sequence[Any]) -> None:
-        launch(self.library, ctas, self.threads, len(self.launches), arguments)
+    def wait(self, launched: Span) -> Span:
+        return launched
+
+    def settle(self) -> None:
+        return
+
+    def download(self, values: NDArray, dtype: DTypeLike = None) -> NDArray:
+        copy = np.array(values, dtype)
+        self.downloaded.append(copy.nbytes)
+        return copy
+
+    def count(self, values: NDArray, threshold: float) -> NDArray[np.int64]:
+        return np.count_nonzero(values >= np.float32(threshold), axis=1)
+
+    def launch(self, kernel: Kernel, ctas: int, arguments: Sequence[Any]) -> Span:
+        began = time.monotonic()
+        launch(self.libraries[kernel.name], ctas, THREADS, len(self.launches), arguments)
         self.launches.append((ctas, list(arguments)))
+        return began, time.monotonic()
 
 
 if __name__ == "__main__":

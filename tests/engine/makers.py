@@ -44,7 +44,7 @@ def generate(place, samples, maker=Workshop, **changes):
 
 def run(store, maker=None):
     """Fill a store in this process."""
-    with this_process(BACKEND) as crew:
+    with this_process(BACKEND, store.shard) as crew:
         return fill(store, crew, maker or Workshop(store, RECIPE))
 
 
@@ -146,6 +146,10 @@ class FakeCuda:
     """The CPU behind the name of the GPU, so that workers are given devices; equal to every other one."""
 
     name: str = "cuda"
+    width: int = 4
+
+    def take_busy(self):
+        """See `engine.backends.Backend`."""
 
     def run(self, *arguments, **settings):
         """See `engine.backends.Backend`."""

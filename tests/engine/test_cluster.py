@@ -25,7 +25,7 @@ from engine.store import create_store
 from tests.engine.makers import Deadly, FakeCuda, Telling, assert_equal, run
 
 SAMPLES, SHARD = 24, 4
-PAIR = OmegaConf.create({"kind": "local", "workers": 2, "dashboard": 0})
+PAIR = OmegaConf.create({"kind": "local", "workers": 2, "per_device": 1, "dashboard": 0})
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
@@ -39,7 +39,7 @@ def begin(place, machine):
 @pytest.fixture(scope="module")
 def pair():
     """Two worker processes on this machine."""
-    with on_cluster(PAIR, "cpu") as crew:
+    with on_cluster(PAIR, "cpu", SHARD) as crew:
         yield crew
 
 
@@ -78,7 +78,7 @@ def test_every_worker_has_its_own_device_and_they_share_the_shards(whole, tmp_pa
     told = tmp_path / "told"
     told.mkdir()
     backend = FakeCuda()
-    with on_cluster(OmegaConf.merge(PAIR, {"workers": None}), backend) as crew:
+    with on_cluster(OmegaConf.merge(PAIR, {"workers": None}), backend, SHARD) as crew:
         assert crew.machine.backend == "cuda"
         store = begin(tmp_path / "devices.zarr", crew.machine)
         assert fill(store, crew, Telling(store.place, backend, folder=str(told))) == 0
@@ -95,13 +95,16 @@ def test_what_a_worker_finds_in_its_environment():
         "0", "1", "GPU-5",
     ]  # fmt: skip
     assert worker_environments("cuda", 1, ["3", "4"]) == [{"CUDA_VISIBLE_DEVICES": "3"}]
+    assert [e["CUDA_VISIBLE_DEVICES"] for e in worker_environments("cuda", None, ["0", "1"], 2)] == ["0", "1", "0", "1"]
     assert worker_environments("cpu", 2, ["3"]) == [{"LMI_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}] * 2
     with pytest.raises(InputError, match="2 GPUs are visible"):
         worker_environments("cuda", 3, ["0", "1"])
     with pytest.raises(InputError, match="none is visible"):
         worker_environments("cuda", None, [])
-    with pytest.raises(InputError, match="whole number"):
+    with pytest.raises(InputError, match=r"cluster\.workers=0 must be a whole number"):
         worker_environments("cpu", 0, [])
+    with pytest.raises(InputError, match=r"cluster\.per_device=0 must be a whole number"):
+        worker_environments("cuda", None, ["0"], 0)
 
 
 def test_devices_are_those_that_the_environment_or_the_driver_names(monkeypatch, tmp_path):
@@ -134,7 +137,7 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch):
     monkeypatch.setattr(cluster, "PATIENCE", 0.5)
     for address, message in ((None, "cluster.address is not given"), ("tcp://127.0.0.1:9", "no Dask scheduler")):
         settings = OmegaConf.create({"kind": "address", "address": address})
-        with pytest.raises(InputError, match=message), on_cluster(settings, "cpu"):
+        with pytest.raises(InputError, match=message), on_cluster(settings, "cpu", SHARD):
             pass
 
 
@@ -165,6 +168,6 @@ def test_slurm_that_is_not_here_is_one_sentence(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with (
         pytest.raises(InputError, match="needs sbatch"),
-        on_cluster(compose("generate", ["cluster=slurm"]).cluster, "cpu"),
+        on_cluster(compose("generate", ["cluster=slurm"]).cluster, "cpu", SHARD),
     ):
         pass

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import pickle
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,16 +13,18 @@ import pytest
 
 from engine import GRIDS, Atlas, FisherKolmogorovParameters, InputError, load_atlas, simulate
 from engine.backends import choose_backend, cuda
-from engine.backends.cuda import KERNEL, SOURCE, CudaBackend, compile_options
+from engine.backends.cuda import GROWTH, CudaBackend
+from engine.backends.device import Kernel
 from engine.domain import domain_of
 from tests.engine import host_device
 from tests.engine.brains import random_brain, random_tumors
-from tests.engine.host_device import CTAS, THREADS, HostDevice, build
+from tests.engine.compilers import compile_cubin, run_under_sanitizer
+from tests.engine.host_device import THREADS, HostDevice
 
 
 @pytest.fixture
 def device(library: Path) -> HostDevice:
-    return HostDevice(library, CTAS, THREADS)
+    return HostDevice({GROWTH.name: library})
 
 
 def assert_same(batch: list[FisherKolmogorovParameters], atlas: Atlas, device: HostDevice, **options) -> None:
@@ -44,7 +41,7 @@ def assert_same(batch: list[FisherKolmogorovParameters], atlas: Atlas, device: H
 @pytest.mark.parametrize("seed", range(4))
 def test_the_kernel_equals_its_numba_twin_bit_for_bit(seed, scheme, stop_volume, device):
     atlas = random_brain(seed)
-    batch = random_tumors(seed, atlas, 3 * CTAS + 1)
+    batch = random_tumors(seed, atlas, 3 * host_device.CTAS + 1)
     assert_same(batch, atlas, device, scheme=scheme, stop_volume=stop_volume)
     assert len(device.launches) == 1
 
@@ -73,7 +70,7 @@ def test_any_initial_density_is_advanced_alike(device):
 def test_a_batch_larger_than_memory_is_cut(library):
     atlas = random_brain(1)
     batch = random_tumors(1, atlas, 7)
-    device = HostDevice(library, CTAS, THREADS, memory=100_000)
+    device = HostDevice({GROWTH.name: library}, memory=450_000)
     result = simulate(batch, atlas, backend=CudaBackend(device))
     assert len(device.launches) > 2
     assert np.array_equal(result.density, simulate(batch, atlas, backend="cpu").density)
@@ -81,7 +78,7 @@ def test_a_batch_larger_than_memory_is_cut(library):
 
 def test_a_brain_larger_than_memory_is_refused(library):
     atlas = random_brain(1)
-    backend = CudaBackend(HostDevice(library, CTAS, THREADS, memory=10_000))
+    backend = CudaBackend(HostDevice({GROWTH.name: library}, memory=10_000))
     with pytest.raises(InputError, match="device memory"):
         simulate(random_tumors(1, atlas, 1), atlas, backend=backend)
 
@@ -96,82 +93,37 @@ def test_the_brain_stays_on_the_device_until_another_comes(device):
 
 
 def test_a_sanitizer_sees_no_race(library, tmp_path):
-    assert run_under_sanitizer(SOURCE, library, tmp_path) == 0
+    assert run_sanitized(GROWTH, library, tmp_path) == 0
 
 
 @pytest.mark.slow
 def test_the_sanitizer_misses_none_of_the_barriers(library, tmp_path):
-    barrier, source = "__syncthreads();", SOURCE.read_text()
+    barrier, source = "__syncthreads();", GROWTH.code
     parts = source.split(barrier)
     assert len(parts) > 2
     for n in range(1, len(parts)):
         folder = tmp_path / str(n)
         folder.mkdir()
-        broken = folder / SOURCE.name
+        broken = folder / "broken.cu"
         broken.write_text(barrier.join(parts[:n]) + barrier.join(["", *parts[n:]])[len(barrier) :])
-        assert run_under_sanitizer(broken, library, folder) != 0, f"barrier {n} of {SOURCE.name}"
+        changed = replace(GROWTH, sources=(broken,))
+        assert run_sanitized(changed, library, folder) != 0, f"barrier {n} of {GROWTH.sources}"
 
 
-def run_under_sanitizer(source: Path, library: Path, folder: Path) -> int:
-    """Exit status of a small launch with ThreadSanitizer, which takes the threads of a CTA for threads."""
-    (runtime,) = subprocess.run(
-        ["g++", "-print-file-name=libtsan.so"], capture_output=True, text=True, check=True
-    ).stdout.split()
-    if not Path(runtime).is_absolute():
-        pytest.skip("this g++ has no ThreadSanitizer")
+def run_sanitized(kernel: Kernel, library: Path, folder: Path) -> int:
+    """Exit status of a small launch under ThreadSanitizer."""
     atlas = random_brain(3)
-    recorder = HostDevice(library, CTAS, THREADS)
-    recorder.launch = lambda ctas, arguments: recorder.launches.append((ctas, list(arguments)))
+    recorder = HostDevice({kernel.name: library})
+    recorder.launch = lambda kernel, ctas, arguments: recorder.launches.append((ctas, list(arguments)))
     simulate(random_tumors(3, atlas, 4), atlas, backend=CudaBackend(recorder), stop_volume=20.0)
     ((ctas, arguments),) = recorder.launches
-    (folder / "launch").write_bytes(pickle.dumps((ctas, THREADS, 0, arguments)))
-    watched = build(source, KERNEL, compile_options(THREADS), folder, "-fsanitize=thread")
-    command = [sys.executable, host_device.__file__, str(watched), str(folder / "launch")]
-    done = subprocess.run(command, env={**os.environ, "LD_PRELOAD": runtime}, capture_output=True, text=True)
-    if "unexpected memory mapping" in done.stderr:
-        pytest.skip("ThreadSanitizer cannot map its memory on this kernel")
-    print(done.stderr)
-    return done.returncode
-
-
-@pytest.fixture(scope="module")
-def compile_cubin() -> Callable[[str], tuple[str, bytes]]:
-    """A function `(architecture)` that compiles the kernel with NVRTC; returns its log and the machine code."""
-    try:
-        paths = [file.locate() for file in files("nvidia-cuda-nvrtc") or () if file.name.startswith("libnvrtc.so")]
-    except PackageNotFoundError:
-        pytest.skip("the package nvidia-cuda-nvrtc is not installed")
-    nvrtc = ctypes.CDLL(str(paths[0]))
-
-    def compile_for(architecture: str) -> tuple[str, bytes]:
-        program = ctypes.c_void_p()
-        source = SOURCE.read_bytes()
-        assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"kernel.cu", 0, None, None) == 0
-        # As CuPy compiles it, and with the assembler's report in the log.
-        options = [*compile_options(), "--device-as-default-execution-space", "--ptxas-options=-v"]
-        options.append(f"--gpu-architecture={architecture}")
-        failed = nvrtc.nvrtcCompileProgram(
-            program, len(options), (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
-        )
-        log = _read(nvrtc, "ProgramLog", program).decode()
-        assert not failed, log
-        return log, _read(nvrtc, "CUBIN", program)
-
-    return compile_for
-
-
-def _read(nvrtc: ctypes.CDLL, what: str, program: ctypes.c_void_p) -> bytes:
-    size = ctypes.c_size_t()
-    assert nvrtc[f"nvrtcGet{what}Size"](program, ctypes.byref(size)) == 0
-    text = ctypes.create_string_buffer(size.value)
-    assert nvrtc[f"nvrtcGet{what}"](program, text) == 0
-    return text.raw
+    return run_under_sanitizer(kernel, ctas, arguments, folder)
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
-def test_nvrtc_compiles_the_kernel_without_spilling(architecture, compile_cubin):
-    log, code = compile_cubin(architecture)
-    assert KERNEL.encode() in code
+def test_nvrtc_compiles_the_kernel_without_spilling(architecture):
+    log, code = compile_cubin(GROWTH, architecture)
+    assert GROWTH.name.encode() in code
     assert "warning" not in log, log
     assert "0 bytes spill stores, 0 bytes spill loads" in log, log
 

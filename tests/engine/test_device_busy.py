@@ -1,0 +1,170 @@
+"""Generation on a device: it has work queued while the host judges and writes, and only rows are copied from it."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from engine import open_store
+from engine.acceptance import Acceptance, accept_rows
+from engine.backends import cuda
+from engine.backends.cpu import CpuBackend
+from engine.backends.cuda import GROWTH, CudaBackend
+from engine.crew import this_process
+from engine.domain import domain_of
+from engine.fill import covered, fill
+from engine.model import Model
+from engine.recipe import Recipe, describe, this_machine
+from engine.shards import Workshop, tasks_at_once
+from engine.store import create_store
+from tests.conftest import build_ellipsoid_brain
+from tests.engine.host_device import HostDevice
+from tests.engine.makers import ATLAS, PRIOR, SEED, generate
+
+SAMPLES, SHARD = 96, 4
+
+
+class Watched(HostDevice):
+    """Notes of every launch whose end is waited for how large it was, and how many others are under way then."""
+
+    def __init__(self, library):
+        super().__init__({GROWTH.name: library})
+        self.waits = []
+
+    def launch(self, kernel, ctas, arguments):
+        return *super().launch(kernel, ctas, arguments), len(arguments[0])
+
+    def wait(self, launched):
+        began, ended, size = launched
+        self.waits.append((size, len(self.launches) - len(self.waits) - 1))
+        return began, ended
+
+
+class Beside(HostDevice):
+    """Computes in a thread of its own, every launch for some time, as a GPU does beside its host."""
+
+    def __init__(self, library, seconds):
+        super().__init__({GROWTH.name: library})
+        self.seconds, self.queue = seconds, ThreadPoolExecutor(1)
+
+    def launch(self, kernel, ctas, arguments):
+        return self.queue.submit(self._compute, kernel, ctas, arguments)
+
+    def _compute(self, kernel, ctas, arguments):
+        began, _ = super().launch(kernel, ctas, arguments)
+        time.sleep(max(0.0, self.seconds - (time.monotonic() - began)))
+        return began, time.monotonic()
+
+    def wait(self, launched: Future):
+        return launched.result()
+
+
+def begin(place, backend, samples=SAMPLES):
+    return create_store(place, samples, describe(ATLAS, PRIOR, SEED, "converged", SHARD, this_machine(backend)))
+
+
+def make(store, backend):
+    """The store's rows, made in this process."""
+    with this_process(backend, SHARD) as crew:
+        assert fill(store, crew, Workshop(store, Recipe(ATLAS, PRIOR, SEED, "converged", backend))) == 0
+    return open_store(store.place)
+
+
+def test_a_device_has_another_wave_queued_when_one_ends_and_copies_only_rows(library, tmp_path, capsys):
+    device = Watched(library)
+    backend = CudaBackend(device)
+    store = make(begin(tmp_path / "device.zarr", backend), backend)
+    full = [others for size, others in device.waits if size == backend.width]
+    assert len(full) > 20, "waves before the samples run out"
+    assert all(full[:20])
+    row = 2 * domain_of(ATLAS).tissue.size
+    assert sum(size == row for size in device.downloaded) == SAMPLES
+    assert max(device.downloaded) == row
+    assert re.search(r"device busy \d+%", capsys.readouterr().out)
+    expected = generate(tmp_path / "host.zarr", SAMPLES)
+    for name in (*store.layout.columns, *store.layout.fields):
+        assert np.array_equal(store._arrays[name][:], expected._arrays[name][:]), name
+
+
+@pytest.mark.slow
+def test_a_device_is_busy_while_shards_are_judged_and_written(library, tmp_path, monkeypatch, capsys):
+    """A launch takes half a second; drawing a wave and writing its shards take a quarter each."""
+    backend = CudaBackend(Beside(library, 0.5))
+    monkeypatch.setattr(Acceptance, "_draw", _after(0.25, Acceptance._draw))
+    store = begin(tmp_path / "beside.zarr", backend, 2 * SAMPLES)
+    monkeypatch.setattr(type(store), "write_shard", _after(0.25 * SHARD / backend.width, type(store).write_shard))
+    make(store, backend)
+    share = int(re.search(r"device busy (\d+)%", capsys.readouterr().out)[1])
+    print(f"device busy {share}%")
+    assert share >= 80
+
+
+def _after(seconds, call):
+    def late(*arguments):
+        time.sleep(seconds)
+        return call(*arguments)
+
+    return late
+
+
+@pytest.mark.parametrize("width", [1, 5, 64])
+def test_rows_are_the_same_whoever_searches_beside_them_and_in_whatever_waves(width):
+    brain = build_ellipsoid_brain(40, 2.0)
+    backend = CpuBackend(2)
+    backend.width = width
+    acceptance = Acceptance(SEED, "converged", brain, PRIOR, backend, Model())
+    assert acceptance.screened
+    parts = [range(first, first + 3) for first in range(0, 12, 3)]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        together = list(pool.map(acceptance.accept, parts))
+    for part, (rows, tried) in zip(parts, together, strict=True):
+        alone, tried_alone = accept_rows(part, SEED, "converged", brain, PRIOR, CpuBackend(1))
+        assert tried == tried_alone
+        for row, other in zip(rows, alone, strict=True):
+            assert row["proposal"] == other["proposal"]
+            assert np.array_equal(row["density"], other["density"])
+
+
+def test_what_goes_wrong_in_a_wave_reaches_everybody_who_waits_for_it_and_nobody_later():
+    backend, gone = CpuBackend(1), threading.Event()
+    acceptance = Acceptance(SEED, "converged", ATLAS, PRIOR, backend, Model())
+    run = backend.run
+
+    def fail(*arguments):
+        if gone.is_set():
+            return run(*arguments)
+        raise OSError("the device fell off the bus")
+
+    backend.run = fail
+    with ThreadPoolExecutor(3) as pool:
+        failed = [pool.submit(acceptance.accept, range(i, i + 2)) for i in (0, 2, 4)]
+        assert all(isinstance(future.exception(60), OSError) for future in failed)
+    gone.set()
+    rows, _ = acceptance.accept(range(2))
+    assert len(rows) == 2
+
+
+def test_a_device_gets_more_tasks_at_once_than_a_core():
+    assert tasks_at_once(False, 16) == 3
+    assert tasks_at_once(True, 16) == 3 + 256
+    assert tasks_at_once(True, 100_000) == 3 + 1
+
+
+def test_time_that_several_launches_share_counts_once():
+    spans = [(0.0, 2.0), (1.0, 3.0), (5.0, 6.0), (9.0, 20.0)]
+    assert covered(spans, 0.0, 10.0) == 3 + 1 + 1
+    assert covered(spans, 1.5, 5.5) == 1.5 + 0.5
+    assert covered([], 0.0, 1.0) == 0
+
+
+def test_busy_time_is_told_once():
+    backend = CudaBackend.__new__(CudaBackend)
+    backend._lock, backend._busy = threading.Lock(), [(1.0, 2.0)]
+    assert backend.take_busy() == [(1.0, 2.0)]
+    assert backend.take_busy() == []
+    assert cuda.AHEAD >= 2
