@@ -29,6 +29,7 @@ from morph.models_picture import draw_models
 from morph.patient import Patient
 from morph.picture import draw_overview
 from morph.pipeline import Personalization
+from morph.report import write_report
 from morph.targets import Targets
 from morph.volume import write_vectors, write_volume
 
@@ -63,6 +64,7 @@ def write_outputs(
     brain: Brain,
     targets: Targets,
     config: Mapping[str, Any],
+    twin: Mapping[str, Any] | None = None,
 ) -> None:
     """Write everything that an answer consists of.
 
@@ -73,9 +75,12 @@ def write_outputs(
         brain: atlas and network that were used.
         targets: volumes to aim at.
         config: the command's configuration, kept for the record.
+        twin: what twin.json says, for a digital twin.
     """
     record = describe_answer(patient, answer, brain, config) | {"targets": targets.record}
     written = dict(list_files(patient, answer, targets))
+    report = partial(write_report, patient=patient, answer=answer, record=record, targets=targets, twin=twin)
+    written["report.html"] = report
     for name, write in written.items():
         write_whole(layout.place(name), write)
     if layout.subject is not None:
@@ -85,7 +90,7 @@ def write_outputs(
 
 
 def list_files(patient: Patient, answer: Personalization, targets: Targets) -> Iterator[tuple[str, Write]]:
-    """Every file of this answer but parameters.json: its name in `morph.layout.PRODUCTS`, and what writes it."""
+    """Every file of this answer but its records: its name in `morph.layout.PRODUCTS`, and what writes it."""
     t1, frame = patient.t1, patient.frame
     yield "density.nii.gz", partial(write_volume, volume=answer.density, frame=frame)
     for name, mask in {"core": patient.masks.core, "edema": patient.masks.edema, **targets.masks}.items():

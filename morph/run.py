@@ -80,9 +80,10 @@ def main(config: DictConfig) -> int:
         targets = target_volumes(patient, answer, aims)
     answer.seconds.update(watch.seconds)
     watch.announce(f"write {layout.folder}")
-    if twin is not None:
-        write_json(layout.place(TWIN), describe_twin(twin, answer, seed))
-    write_outputs(layout, patient, answer, brain, targets, options)
+    scores = None if twin is None else describe_twin(twin, answer, seed)
+    if scores is not None:
+        write_json(layout.place(TWIN), scores)
+    write_outputs(layout, patient, answer, brain, targets, options, scores)
     if twin is not None:
         print_scores(console, twin, answer)
     print_answer(console, patient, answer, layout)
@@ -106,7 +107,7 @@ def print_answer(console: Console, patient: Patient, answer: Personalization, la
             console.print(f"tissue moved by up to {answer.push.furthest:.1f} mm")
     else:
         console.print("[red]The model's answer failed its checks: the density comes from distances to the masks.[/red]")
-    shown = (layout.place(name).relative_to(layout.root) for name in ("density.nii.gz", "overview.png", PARAMETERS))
+    shown = (layout.place(name).relative_to(layout.root) for name in ("report.html", "density.nii.gz", PARAMETERS))
     console.print(f"written to {layout.root}: {', '.join(map(str, shown))}, ...")
 
 

@@ -64,10 +64,10 @@ def test_wheel_holds_every_file_of_the_packages_and_no_other(wheel: Path, reposi
     assert held == expected
 
 
-def test_wheel_holds_configs_and_weights(wheel: Path) -> None:
+def test_wheel_holds_configs_weights_and_templates(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         suffixes = {Path(name).suffix for name in archive.namelist()}
-    assert {".py", ".yaml", ".safetensors", ".md"} <= suffixes
+    assert {".py", ".yaml", ".safetensors", ".md", ".j2", ".css"} <= suffixes
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -73,4 +73,5 @@ def test_a_patient_gets_an_answer_from_these_weights(folder: Path) -> None:
     density = nib.load(folder / "patient" / "density.nii.gz")
     assert density.shape == twin.patient.t1.array.shape
     assert np.allclose(density.affine, twin.patient.t1.affine)
+    assert twin.patient.name in (folder / "patient" / "report.html").read_text()
     assert json.loads((folder / "patient" / "parameters.json").read_text())["verdict"] in ("pass", "warn")

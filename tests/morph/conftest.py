@@ -65,13 +65,14 @@ def brain() -> Brain:
 
 @pytest.fixture
 def tiny_command(monkeypatch: pytest.MonkeyPatch, brain: Brain) -> Callable[..., int]:
-    """The command in this process, on the tiny atlas, without ANTs and without a network."""
+    """The command in this process, on the tiny atlas, without ANTs, without a network, and with a stub of a report."""
     from engine.command import compose
-    from morph import run
+    from morph import outputs, run
     from tests.morph.same_place import SamePlace, tiny_anatomy
 
     quick = ["weights=none", "refinement.evaluations=24", "refinement.fine_evaluations=0"]
     monkeypatch.setattr(run, "KeptRegistration", lambda registration, folder: SamePlace())
     monkeypatch.setattr(run, "prepare_brain", lambda anatomy, weights: brain)
     monkeypatch.setattr(run, "load_anatomy", tiny_anatomy)
+    monkeypatch.setattr(outputs, "write_report", lambda path, **about: path.write_text(about["patient"].name))
     return lambda *overrides: run.main(compose("run", [*overrides, *quick]))

@@ -59,7 +59,7 @@ def test_outputs_lie_on_the_patients_own_grid(
     assert (out / "overview.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in out.iterdir()) == [
         "core.nii.gz", "ctv_15mm.nii.gz", "ctv_20mm.nii.gz", "ctv_density.nii.gz", "density.nii.gz",
-        "edema.nii.gz", "overview.png", "parameters.json", "tissue.nii.gz",
+        "edema.nii.gz", "overview.png", "parameters.json", "report.html", "tissue.nii.gz",
     ]  # fmt: skip
 
 

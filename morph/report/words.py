@@ -1,0 +1,162 @@
+"""What the report says about verdicts and checks, in words for somebody who treats patients.
+
+`CHECKS` names what each check asks and what to do where it does not pass; the numbers come with the check.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from morph.checks import SEVERITY, Check
+from morph.pipeline import Personalization
+
+VERDICTS = {"pass": "passed", "warn": "warning", "fail": "failed"}
+METHODS = {
+    "refined": "growth model, fitted to both outlines",
+    "network": "growth model, network's estimate without refinement",
+    "fallback": "distance to the outlines only, no growth model",
+}
+TARGETS = {
+    "ctv_15mm": "standard, 15 mm around the core",
+    "ctv_20mm": "standard, 20 mm around the core",
+    "ctv_density": "density-based, as large as 15 mm",
+    "ctv_probability": "density-based, by probability",
+}
+"""Target volumes by their names (see `morph.targets`), in the order in which they are shown."""
+LIMITS = (
+    "Research use only: this is not a medical device, and its answers are not validated for treatment. "
+    "Beyond the visible edema no image confirms the density."
+)
+_MASKS = "Look at the outlines in the first pictures: are they this patient's, complete, and on the right side?"
+_STRIP = "Give a skull-stripped T1 of the whole brain (HD-BET strips it), and see that its header has the voxel size."
+_REGISTRATION = (
+    "The atlas may lie badly on this brain: compare tissue.nii.gz with the T1, or give your own tissue maps "
+    "(white_matter=, gray_matter=, csf=)."
+)
+_MODEL = (
+    "The model may not describe this tumor (several foci, surgery, strong displacement): compare the isolines with "
+    "the scans, and doubt the density where they part."
+)
+_PUSH = "Do not believe the displacement: run again without mass effect and compare."
+_RANGE = "The answer ran into the end of what the model is searched in: take the density far from the tumor with doubt."
+_NETWORK = "Network and fit tell different stories: compare the isolines with the scans before you believe either."
+_CHECKS = {
+    "masks_in_brain": ("Outlines lie inside the brain", _MASKS),
+    "edema_beyond_core": ("Edema is larger than the core", "Was the same outline given twice? Outline FLAIR, too."),
+    "brain_volume": ("Brain has a brain's volume", _STRIP),
+    "voxel_size": ("Voxels are small enough", "Take the T1 with the thinnest slices."),
+    "brain_complete": ("Brain is complete", "Take a T1 that covers the whole brain."),
+    "flair_shows_edema": ("FLAIR is bright in the edema", _MASKS),
+    "t1gd_shows_core": ("T1Gd is bright in the core", _MASKS),
+    "t1_shows_tumor": ("T1 is dark in the tumor", f"{_MASKS} Give T1Gd and FLAIR: they show it better."),
+    "tumor_foci": ("Tumor has one focus", "Only the largest focus is fitted; around others the density is a margin."),
+    "orientation": ("Head lies as the header says", "Left and right may be swapped: check the T1's header."),
+    "registration_brain_dice": ("Atlas covers the brain", _REGISTRATION),
+    "registration_correlation": ("Atlas looks like the brain", _REGISTRATION),
+    "registration_folding": ("Registration does not fold", _REGISTRATION),
+    "registration_displacement": ("Registration is gentle near the tumor", _REGISTRATION),
+    "registration_scale": ("Brain and atlas have similar size", _STRIP),
+    "registration_white_matter": ("White matter agrees with the T1", _REGISTRATION),
+    "masks_in_tissue": ("Visible tumor lies on tissue", _REGISTRATION),
+    "network_finite": ("Network gave an answer", "None: the fit started from the outlines alone."),
+    "network_origin_in_tissue": ("Network's origin lies in tissue", _NETWORK),
+    "network_origin_distance": ("Network and fit agree on the origin", _NETWORK),
+    "network_mu1_ratio": ("Network and fit agree on the spread", _NETWORK),
+    "fit_core": ("Simulated core matches the outline", _MODEL),
+    "fit_edema": ("Simulated edema matches the outline", _MODEL),
+    "patient_core": ("Delivered core matches the outline", _MODEL),
+    "patient_edema": ("Delivered edema matches the outline", _MODEL),
+    "threshold_core": ("Core is seen at an ordinary density", _RANGE),
+    "threshold_edema": ("Edema is seen at an ordinary density", _RANGE),
+    "mu1_in_range": ("Spread lies inside its range", _RANGE),
+    "mu2_in_range": ("Growth lies inside its range", _RANGE),
+    "density_not_empty": ("There is a tumor", _MODEL),
+    "density_not_everywhere": ("Tumor leaves part of the brain free", _MODEL),
+    "origin_in_brain": ("Origin lies in the brain", _MODEL),
+    "push_converged": ("Displacement was solved for", _PUSH),
+    "push_folded": ("Tumor does not fold the brain", _PUSH),
+    "push_furthest": ("Displacement is one that brains survive", _PUSH),
+    "push_agreement": ("Pushed tissue lies where the T1 shows it", _PUSH),
+    "push_gain": (
+        "Pushing helps to explain the outlines",
+        "The model without mass effect explains them better: use it.",
+    ),
+    "size_in_prior": ("Size is one that the network knows", _RANGE),
+}
+
+
+@dataclass(frozen=True)
+class Told:
+    """A check in words.
+
+    Attributes:
+        check: what was measured.
+        title: what it asks, as a claim that is true where it passed.
+        advice: what to do where it did not; empty for a check without words of its own.
+    """
+
+    check: Check
+    title: str
+    advice: str
+
+    @property
+    def verdict(self) -> str:
+        """In a word for people."""
+        return VERDICTS[self.check.verdict]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The verdict on an answer.
+
+    Attributes:
+        tone: `pass`, `warn` or `fail`: the color.
+        headline: a few words that cannot be misread.
+        meaning: what it means.
+        action: what to do now.
+    """
+
+    tone: str
+    headline: str
+    meaning: str
+    action: str
+
+
+def tell(checks: tuple[Check, ...]) -> list[Told]:
+    """Every check in words, the gravest first, otherwise in the order in which they were asked."""
+    told = []
+    for check in sorted(checks, key=lambda check: -SEVERITY.index(check.verdict)):
+        title, advice = _CHECKS.get(check.name, (check.name.replace("_", " ").capitalize(), ""))
+        told.append(Told(check, title, advice))
+    return told
+
+
+def summarize(answer: Personalization) -> Summary:
+    """The verdict in words."""
+    counts = {verdict: sum(check.verdict == verdict for check in answer.checks) for verdict in SEVERITY}
+    total = len(answer.checks)
+    if answer.method == "fallback":
+        reason = f"{counts['fail']} of {total} checks failed, so the model's answer was rejected."
+        if not counts["fail"]:
+            reason = "The outlines vanish on the model's grid, so no tumor could be fitted."
+        return Summary(
+            "fail",
+            "No model answer: distance-based fallback",
+            f"{reason} What is delivered instead only knows the distance to the outlines: a margin in other words. "
+            "It says nothing about how this tumor grows.",
+            "Do not read it as an estimate of infiltration. Mend what is listed here and run again.",
+        )
+    if counts["warn"]:
+        return Summary(
+            "warn",
+            "Estimate with warnings",
+            f"{counts['warn']} of {total} checks warn. The growth model gave an answer, and part of it is doubtful.",
+            "Read the warnings, then compare the outlines and isolines below with the scans.",
+        )
+    return Summary(
+        "pass",
+        "Estimate passed its checks",
+        f"All {total} checks passed: the growth model reproduces what the outlines show. That is no proof of what lies "
+        "beyond them.",
+        "Compare the outlines and isolines below with the scans before you use the density.",
+    )
