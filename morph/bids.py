@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from engine import InputError
 from morph.layout import PIPELINE, PRODUCTS, Layout
 
 BIDS_VERSION = "1.11.1"
@@ -96,3 +97,50 @@ def _sidecars(
 
 def _json(record: Mapping[str, Any]) -> str:
     return json.dumps(record, indent=2) + "\n"
+
+
+def find_subject(folder: Path) -> dict[str, Path] | None:
+    """The images of a subject of a BIDS dataset, by role; None for a folder that is none.
+
+    The tumor comes from the dataset's derivatives, any but this pipeline's: one `*_dseg.nii.gz` with labels, or
+    `*_label-core_mask.nii.gz` and `*_label-edema_mask.nii.gz`.
+
+    Args:
+        folder: `DATASET/sub-LABEL`, whose images are in `anat`.
+
+    Raises:
+        InputError: no T1 or no tumor, or several files for one role.
+    """
+    if not (folder.name.startswith("sub-") and (folder / "anat").is_dir()):
+        return None
+    images = sorted((folder / "anat").glob("*.nii*"))
+    derived = [
+        path
+        for path in sorted((folder.parent / "derivatives").glob(f"*/{folder.name}/anat/*.nii*"))
+        if path.parents[2].name != PIPELINE
+    ]
+    found = {
+        "t1": [path for path in images if _stem(path).endswith("_T1w") and "_ce-" not in path.name],
+        "t1ce": [path for path in images if _stem(path).endswith("_T1w") and "_ce-" in path.name],
+        "flair": [path for path in images if _stem(path).endswith("_FLAIR")],
+        "core": [path for path in derived if _stem(path).endswith("_label-core_mask")],
+        "edema": [path for path in derived if _stem(path).endswith("_label-edema_mask")],
+        "seg": [path for path in derived if _stem(path).endswith("_dseg")],
+    }
+    if found["core"] and found["edema"]:
+        del found["seg"]
+    for role, paths in found.items():
+        if len(paths) > 1:
+            raise InputError(f"{folder} has {len(paths)} files for {role} ({paths[0].name}, {paths[1].name}): keep one")
+    if not found["t1"]:
+        raise InputError(f"{folder / 'anat'} has no T1: expected a name that ends in _T1w.nii.gz")
+    if not (found.get("seg") or (found["core"] and found["edema"])):
+        raise InputError(
+            f"{folder.parent / 'derivatives'} has no tumor for {folder.name}: expected one _dseg.nii.gz, or "
+            "_label-core_mask.nii.gz and _label-edema_mask.nii.gz"
+        )
+    return {role: paths[0] for role, paths in found.items() if paths}
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".nii")

@@ -19,6 +19,8 @@ from typing import Literal
 from engine import InputError
 
 PIPELINE = "learn-morph-infer"
+DATASET = Path("results/derivatives") / PIPELINE
+"""Where BIDS datasets of answers are written unless out= says otherwise."""
 LAYOUTS = ("flat", "bids")
 PARAMETERS = "parameters.json"
 TWIN = "twin.json"

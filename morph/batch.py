@@ -1,0 +1,150 @@
+"""A folder of patients: every case in a process of its own, and a table of what came out.
+
+A case that cannot be read, is killed or crashes leaves its sentence in the table and the next one begins. A case that
+is finished, from the same files, with the same configuration and version, is not run again, so the same command
+resumes. The table, summary.csv, is written after every case.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from engine import InputError
+from engine.apart import Main, run_apart
+from engine.command import BAD_INPUT, INTERRUPTED
+from morph.bids import find_subject
+from morph.layout import DATASET, PARAMETERS, PIPELINE, Layout, lay_out
+from morph.outputs import file_hash
+from morph.patient import SUFFIXES, TISSUES, find_case
+from morph.summary import FALLBACK_DELIVERED, SUMMARY, Row, describe, exit_status, show, write_summary
+
+PLACES = ("case", "cases", "out", "demo")
+"""Settings that say which patient and where to, not how."""
+ALONE = ("case", "t1", "t1ce", "flair", "seg", "core", "edema", *TISSUES)
+"""Settings of a single patient, which a folder of patients has no use for."""
+
+
+def run_batch(options: dict[str, Any], main: Main) -> int:
+    """Run every case of a folder.
+
+    Args:
+        options: configuration of `python -m morph.run`, with `cases`.
+        main: runs one case with a configuration and returns its exit status.
+
+    Returns:
+        0 if every case has an answer, 3 if some of them are fallbacks, 2 if some could not be read, 1 if some crashed.
+
+    Raises:
+        InputError: no cases, two of one name, or nothing can be written.
+    """
+    given = [f"{key}=" for key in ALONE if options[key] is not None] + ["demo="] * bool(options["demo"])
+    if given:
+        raise InputError(f"cases= is a folder of patients: leave out {', '.join(given)}")
+    source = Path(str(options["cases"]))
+    jobs = plan(source, find_folders(source), options)
+    console, rows = Console(), dict[str, Row]()
+    try:
+        for number, (folder, layout) in enumerate(jobs.items(), 1):
+            console.print(f"[bold]case {number} of {len(jobs)}: {folder.name}[/bold]")
+            rows[folder.name] = run_one(folder, layout, options, main)
+            write_summary(_root(options, source) / SUMMARY, list(rows.values()))
+    finally:
+        if rows:
+            console.print(show(list(rows.values())))
+            console.print(f"written to {_root(options, source) / SUMMARY}; {len(jobs) - len(rows)} cases left")
+    return exit_status(list(rows.values()))
+
+
+def find_folders(source: Path) -> list[Path]:
+    """The folders of patients in a folder: those that hold NIfTI images, or the subjects of a BIDS dataset.
+
+    Raises:
+        InputError: there is no such folder, or none in it.
+    """
+    if not source.is_dir():
+        raise InputError(f"cases={source} is not a folder: give one with a folder for each patient")
+    folders = sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = [path for path in folders if _has_images(path) or _has_images(path / "anat")]
+    if not found:
+        raise InputError(
+            f"cases={source} has no folder with NIfTI images: give the folder that holds the patients' folders"
+        )
+    return found
+
+
+def find_files(folder: Path) -> dict[str, Path]:
+    """The files of a patient's folder, with BraTS names or a BIDS subject's.
+
+    Raises:
+        InputError: something is missing or there twice.
+    """
+    return find_subject(folder) or find_case(folder)
+
+
+def plan(source: Path, folders: list[Path], options: Mapping[str, Any]) -> dict[Path, Layout]:
+    """Where each case's answer goes.
+
+    Raises:
+        InputError: two answers, or an answer and a patient's images, would share a folder.
+    """
+    root = _root(options, source)
+    jobs: dict[Path, Layout] = {}
+    for folder in folders:
+        bids = options["layout"] == "bids"
+        layout = lay_out(options["layout"], root if bids else root / folder.name, folder.name)
+        clash = [other.name for other, planned in jobs.items() if planned == layout]
+        if clash:
+            raise InputError(f"{clash[0]} and {folder.name} would both be {layout.subject}: rename one of the folders")
+        if layout.folder.resolve() == folder.resolve():
+            raise InputError(f"out={root} would put the answers among the images: choose another folder")
+        jobs[folder] = layout
+    return jobs
+
+
+def run_one(folder: Path, layout: Layout, options: Mapping[str, Any], main: Main) -> Row:
+    """Run one case, unless it is finished, and say what came out."""
+    try:
+        files = find_files(folder)
+    except InputError as error:
+        return Row(folder.name, "bad input", error=str(error))
+    kept = is_finished(layout, files, options)
+    if not kept:
+        status, sentence = run_apart(main, {**options, "cases": None, "case": str(folder), "out": str(layout.root)})
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
+        if status not in (0, FALLBACK_DELIVERED):
+            return Row(folder.name, "bad input" if status == BAD_INPUT else "crashed", error=sentence)
+    record = json.loads(layout.place(PARAMETERS).read_text(encoding="utf-8"))
+    return describe(folder.name, "kept" if kept else "done", record)
+
+
+def is_finished(layout: Layout, files: Mapping[str, Path], options: Mapping[str, Any]) -> bool:
+    """Whether an answer from the same files, with the same configuration and version, is there."""
+    try:
+        record = json.loads(layout.place(PARAMETERS).read_text(encoding="utf-8"))
+        hashes, config, version = record["hashes"], record["config"], record["versions"][PIPELINE]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    how, before = (
+        {key: value for key, value in settings.items() if key not in PLACES}
+        for settings in (json.loads(json.dumps(options)), config)
+    )
+    if how != before or version != metadata.version(PIPELINE) or not layout.place("density.nii.gz").is_file():
+        return False
+    return all(hashes.get(role) == file_hash(path) for role, path in files.items())
+
+
+def _root(options: Mapping[str, Any], source: Path) -> Path:
+    if options["out"] is not None:
+        return Path(str(options["out"]))
+    return DATASET if options["layout"] == "bids" else Path("results") / source.resolve().name
+
+
+def _has_images(folder: Path) -> bool:
+    return folder.is_dir() and any(path.name.endswith(SUFFIXES) for path in folder.iterdir())

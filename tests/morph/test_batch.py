@@ -1,0 +1,161 @@
+"""A folder of patients: survives bad cases, resumes, and says what came out."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig
+
+from engine import InputError
+from engine.command import BAD_INPUT, INTERRUPTED, compose, quote
+from morph import batch
+from morph.batch import find_files
+from morph.layout import Layout
+from morph.run import main
+from tests.morph.conftest import SHAPE, make_arrays, save
+
+ARRAYS = make_arrays()
+FLAT = np.zeros(SHAPE, dtype=np.float32)
+FLAT[4:19, 5:22, 5] = 4
+PATIENTS = {
+    "a good": {},
+    "b bad": {"seg": np.where(ARRAYS["seg"] == 2, np.float32(9), ARRAYS["seg"])},
+    "c fallback": {"seg": FLAT, "flair": ARRAYS["t1"] * (1 + (FLAT > 0))},
+    "d empty": {"seg": None},
+}
+Run = Callable[..., int]
+
+
+def launch_here(run: Callable[[DictConfig], int], options: dict[str, object]) -> tuple[int, str]:
+    """As `run_apart`, in this process."""
+    try:
+        return run(DictConfig(options)), ""
+    except InputError as error:
+        return BAD_INPUT, str(error)
+
+
+@pytest.fixture
+def patients(tmp_path: Path) -> Path:
+    folder = tmp_path / "patients"
+    for name, changed in PATIENTS.items():
+        (folder / name).mkdir(parents=True)
+        for role, array in (ARRAYS | changed).items():
+            if array is not None:
+                save(folder / name / f"{role}.nii.gz", array)
+    (folder / "no images").mkdir()
+    return folder
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the cases that were run, each in this process."""
+    names: list[str] = []
+
+    def launch(run: Callable[[DictConfig], int], options: dict[str, object]) -> tuple[int, str]:
+        names.append(Path(str(options["case"])).name)
+        return launch_here(run, options)
+
+    monkeypatch.setattr(batch, "run_apart", launch)
+    return names
+
+
+def rows(out: Path) -> dict[str, dict[str, str]]:
+    with (out / "summary.csv").open(newline="") as file:
+        return {row["case"]: row for row in csv.DictReader(file)}
+
+
+def test_bad_cases_leave_their_sentence_and_good_ones_are_kept(
+    tmp_path: Path, patients: Path, tiny_command: Run, started: list[str]
+) -> None:
+    out = tmp_path / "out"
+    assert tiny_command(f"cases={patients}", f"out={out}") == BAD_INPUT
+    assert started == ["a good", "b bad", "c fallback"]
+    table = rows(out)
+    assert [row["status"] for row in table.values()] == ["done", "bad input", "done", "bad input"]
+    assert "unknown label 9" in table["b bad"]["error"] and "no seg file" in table["d empty"]["error"]
+    record = json.loads((out / "a good" / "parameters.json").read_text())
+    assert float(table["a good"]["mu1"]) == record["parameters"]["mu1"]
+    assert float(table["a good"]["core_threshold"]) == record["thresholds"]["core"]
+    assert float(table["a good"]["core_dice"]) > 0.4
+    assert (table["c fallback"]["method"], table["c fallback"]["mu1"]) == ("fallback", "")
+
+    started.clear()
+    save(patients / "b bad" / "seg.nii.gz", ARRAYS["seg"])
+    save(patients / "d empty" / "seg.nii.gz", ARRAYS["seg"])
+    assert tiny_command(f"cases={patients}", f"out={out}") == batch.FALLBACK_DELIVERED
+    assert started == ["b bad", "d empty"]
+    assert [row["status"] for row in rows(out).values()] == ["kept", "done", "kept", "done"]
+    assert rows(out)["a good"]["mu1"] == table["a good"]["mu1"]
+
+    started.clear()
+    save(patients / "c fallback" / "flair.nii.gz", ARRAYS["flair"])
+    (out / "d empty" / "density.nii.gz").unlink()
+    tiny_command(f"cases={patients}", f"out={out}")
+    assert started == ["c fallback", "d empty"]
+    started.clear()
+    tiny_command(f"cases={patients}", f"out={out}", "seed=1")
+    assert len(started) == 4
+
+
+def test_an_interruption_keeps_what_is_finished(
+    tmp_path: Path, patients: Path, tiny_command: Run, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    run_case = batch.run_apart
+    answers = iter([run_case, lambda run, options: (INTERRUPTED, "")])
+    monkeypatch.setattr(batch, "run_apart", lambda *arguments: next(answers)(*arguments))
+    with pytest.raises(KeyboardInterrupt):
+        tiny_command(f"cases={patients}", f"out={out}")
+    assert list(rows(out)) == ["a good"] and (out / "a good" / "parameters.json").exists()
+
+
+def test_a_dataset_in_bids_comes_out_in_bids(tmp_path: Path, tiny_command: Run, started: list[str]) -> None:
+    dataset, out = tmp_path / "dataset", tmp_path / "out"
+    for subject in ("sub-01", "sub-02"):
+        (dataset / subject / "anat").mkdir(parents=True)
+        (dataset / "derivatives" / "raters" / subject / "anat").mkdir(parents=True)
+        save(dataset / subject / "anat" / f"{subject}_T1w.nii.gz", ARRAYS["t1"])
+        save(dataset / subject / "anat" / f"{subject}_FLAIR.nii.gz", ARRAYS["flair"])
+        masks = {"core": np.isin(ARRAYS["seg"], (1, 4)), "edema": ARRAYS["seg"] > 0}
+        for label, mask in masks.items():
+            place = dataset / "derivatives" / "raters" / subject / "anat" / f"{subject}_label-{label}_mask.nii.gz"
+            save(place, mask.astype(np.float32))
+    assert set(find_files(dataset / "sub-01")) == {"t1", "flair", "core", "edema"}
+    assert tiny_command(f"cases={dataset}", f"out={out}", "layout=bids") == 0
+    assert started == ["sub-01", "sub-02"] and list(rows(out)) == started
+    assert all(Layout(out, subject).place("density.nii.gz").is_file() for subject in started)
+    started.clear()
+    assert tiny_command(f"cases={dataset}", f"out={out}", "layout=bids") == 0
+    assert started == []
+    (dataset / "derivatives" / "raters" / "sub-02" / "anat" / "sub-02_label-core_mask.nii.gz").unlink()
+    with pytest.raises(InputError, match="has no tumor for sub-02"):
+        find_files(dataset / "sub-02")
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    (["cases=absent"], "cases=absent is not a folder"),
+    (["cases=patients/no images"], "no folder with NIfTI images"),
+    (["cases=patients", "case=x"], "leave out case="),
+    (["cases=patients", "demo=true"], "leave out demo="),
+    (["cases=patients", "out=patients"], "among the images"),
+    (["cases=patients", "layout=tree"], "layout=tree is unknown"),
+])  # fmt: skip
+def test_what_cannot_be_a_batch_is_refused(
+    tmp_path: Path, patients: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        main(compose("run", [quote(setting) for setting in settings]))
+
+
+def test_subjects_of_one_name_are_refused(tmp_path: Path, tiny_command: Run) -> None:
+    for name in ("p-1", "p_1"):
+        (tmp_path / "two" / name).mkdir(parents=True)
+        save(tmp_path / "two" / name / "t1.nii.gz", ARRAYS["t1"])
+    with pytest.raises(InputError, match="p-1 and p_1 would both be sub-p1"):
+        tiny_command(f"cases={tmp_path / 'two'}", f"out={tmp_path / 'out'}", "layout=bids")
