@@ -102,8 +102,7 @@ def make_twin(
     while True:
         parameters, result, proposal = _draw_tumor(seed, proposal, atlas, model or Model())
         t1, tissue, displacement = _pushed(rest, tissue_at_rest, atlas, result)
-        inside = atlas.tissue if displacement is None else result.density[0] > 0
-        density = spread_density(result.density[0], inside, atlas.grid, t1)
+        density = spread_density(result.density[0], _tissue(result, atlas), atlas.grid, t1)
         density = density.with_array(np.where(tissue.matter, density.array, 0))
         rng = random_stream(seed, THRESHOLD_STREAM, proposal)
         thresholds = float(rng.uniform(*CORE_THRESHOLD_RANGE)), float(rng.uniform(*EDEMA_THRESHOLD_RANGE))
@@ -143,6 +142,14 @@ def _draw_tumor(seed: int, proposal: int, atlas: Atlas, model: Model) -> tuple[P
 def _is_kept(result: SimulationResult) -> bool:
     """Whether the only tumor of a batch grew to its end and to a size of the prior's."""
     return result.ended[0] == "duration" and PRIORS["whole_brain"].accepts(float(result.volumes[0]))
+
+
+def _tissue(result: SimulationResult, atlas: Atlas) -> NDArray[np.bool_]:
+    """Where there is tissue at the end of a simulation, bool (x, y, z)."""
+    if not result.pushed:
+        return atlas.tissue
+    matter = result.white_matter[0] + result.gray_matter[0]
+    return (matter >= result.csf[0]) & (matter > 0)
 
 
 def _pushed(

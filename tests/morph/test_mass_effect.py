@@ -25,7 +25,7 @@ from morph.volume import Volume
 from tests.morph.conftest import make_arrays, save
 from tests.morph.same_place import SamePlace
 
-TUMOR = Estimate(7.0, 3.6, (0.62, 0.45, 0.5), 16.0)
+TUMOR = Estimate(6.0, 3.2, (0.62, 0.45, 0.5), 16.0)
 SEARCH = RefinementSettings(evaluations=36, fine_evaluations=0)
 QUICK = PushSettings(evaluations=8, fine_evaluations=0, population=4)
 
@@ -113,7 +113,7 @@ def scene_of(evidence: Evidence) -> Scene:
 def test_without_coupling_the_first_model_answers(atlas: Atlas) -> None:
     density = grow([replace(TUMOR, coupling=None).parameters()], atlas).density[0]
     evidence = Evidence(*observe(density, 0.6, 0.2), atlas)
-    first = evidence.compare([Estimate(6.6, 3.7, (0.6, 0.47, 0.5))])[0]
+    first = evidence.compare([Estimate(5.6, 3.3, (0.6, 0.47, 0.5))])[0]
     scene, fit = let_push(scene_of(evidence), first, effect(0.0), None)
     assert fit == replace(first, estimate=replace(first.estimate, coupling=0.0), updates=fit.updates)
     assert scene.fine.rest is atlas
@@ -126,7 +126,7 @@ def test_a_search_ends_no_worse_than_the_first_model(
 ) -> None:
     seen, density, _ = pushed_brain
     evidence = Evidence(*(mask & seen.tissue for mask in observe(density, 0.6, 0.2)), seen)
-    first = evidence.compare([replace(TUMOR, mu1=7.4, coupling=None)])[0]
+    first = evidence.compare([replace(TUMOR, mu1=6.4, coupling=None)])[0]
     scene, fit = let_push(scene_of(evidence), first, effect(16.0), replace(SEARCH, pull=0.0))
     assert fit.loss < first.loss
     assert fit.estimate.coupling == 16.0

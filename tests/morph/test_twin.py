@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from engine import GRIDS, Anatomy, Grid, observe
+from engine.model import Model
 from morph.appearance import core_contrast, flair_contrast, t1_contrast
 from morph.pipeline import Personalization
 from morph.twin import Twin, compare, describe_twin, make_twin
@@ -19,7 +20,10 @@ def anatomy() -> Anatomy:
     brain = (np.sum(((voxels - [19.5, 23.5, 17.5]) / [18, 22, 16]) ** 2, axis=-1) <= 1).T.astype(np.float32)
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
     affine[:3, 3] = (-78, -94, -70)
-    return Anatomy("tiny", 100 * brain, 0.8 * brain, 0.2 * brain, 0 * brain, affine)
+    ventricle = np.zeros_like(brain)
+    ventricle[14:18, 16:32, 16:22] = 1
+    matter = brain * (1 - ventricle)
+    return Anatomy("tiny", 100 * brain - 60 * ventricle, 0.8 * matter, 0.2 * matter, ventricle, affine)
 
 
 GRID = Grid((48, 48, 48), GRIDS["half"].spacing * 64 / 48)
@@ -84,3 +88,42 @@ def test_twin_json_has_its_keys(twin: Twin) -> None:
 
 def test_a_fallback_has_no_parameter_errors(twin: Twin) -> None:
     assert compare(twin, answer_with(twin.density))["mu1_relative_error"] is None
+
+
+@pytest.fixture(scope="module")
+def pushed(anatomy: Anatomy) -> Twin:
+    return make_twin(3, anatomy, GRID, deviation=0.0, model=Model("mass_effect"))
+
+
+def test_a_tumor_that_pushes_takes_tissue_and_t1_along(pushed: Twin, anatomy: Anatomy) -> None:
+    displacement, csf = pushed.displacement, pushed.tissue.csf.array
+    assert displacement is not None
+    assert np.linalg.norm(displacement, axis=0).max() > 4
+    assert np.abs(displacement[:, ~pushed.patient.brain]).max() == 0
+    before, now = (np.argwhere(m > 0.5) for m in (anatomy.csf, csf))
+    moved, pushed_by = 4 * (now.mean(axis=0) - before.mean(axis=0)), displacement[:, csf > 0.5].mean(axis=1)
+    assert np.linalg.norm(moved) > 1
+    assert moved @ pushed_by > 0.9 * np.linalg.norm(moved) * np.linalg.norm(pushed_by)
+    came_from = np.round(now - displacement[:, csf > 0.5].T / 4).astype(int)
+    assert anatomy.csf[tuple(came_from.T)].mean() > 0.9
+    assert len(now) < len(before)
+    unseen = (csf > 0.99) & ~pushed.patient.masks.edema
+    assert pushed.patient.t1.array[unseen] == pytest.approx(40, abs=3)
+
+
+def test_tissue_lies_where_the_model_carries_it(pushed: Twin, anatomy: Anatomy) -> None:
+    center, rim = pushed.density.to_voxel(pushed.origin_mm), pushed.patient.masks.edema
+    displacement = pushed.displacement
+    assert displacement is not None
+    moved = rim & (np.linalg.norm(displacement, axis=0) > 1)
+    outward = np.sum((np.argwhere(moved) - center) * displacement[:, moved].T, axis=1) > 0
+    assert outward.mean() > 0.9
+
+
+def test_without_coupling_a_twin_is_the_first_models(anatomy: Anatomy) -> None:
+    first = make_twin(4, anatomy, GRID)
+    same = make_twin(4, anatomy, GRID, model=Model("mass_effect", (0.0, 0.0)))
+    np.testing.assert_allclose(same.density.array, first.density.array, atol=1e-6)
+    np.testing.assert_array_equal(same.patient.masks.core, first.patient.masks.core)
+    np.testing.assert_allclose(same.patient.t1.array, first.patient.t1.array, rtol=1e-6)
+    assert same.displacement is not None and not same.displacement.any()
