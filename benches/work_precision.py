@@ -96,7 +96,7 @@ def solve(
         for tumor, times in zip(tumors, schedules, strict=True)
     )
     for outcome, times in zip(choose_backend("cpu").run(domain, jobs, Size(SIZE_DENSITY)), schedules, strict=True):
-        yield outcome.density, int(outcome.updates * np.count_nonzero(times.weights) / times.weights.size)
+        yield outcome.density(np.float32), int(outcome.updates * np.count_nonzero(times.weights) / times.weights.size)
 
 
 def measure(

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import dask
-from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed import Client, Future, Nanny, Scheduler, SpecCluster, wait
 from distributed.cfexecutor import ClientExecutor
 from omegaconf import DictConfig
 
@@ -165,7 +165,15 @@ def visible_devices() -> list[str]:
 
 
 def _dismiss(executor: ClientExecutor, client: Client) -> None:
-    """Forget the tasks that wait; workers of our own end with the shards that they are writing, or drop them."""
+    """Forget the tasks that wait.
+
+    Workers of our own end with the shards that they are writing, or drop them; those of somebody else's scheduler are
+    waited for until they have finished what they have begun.
+    """
+    if client.cluster is None:
+        begun = {key for keys in client.processing().values() for key in keys}
+        client.cancel([Future(key, client) for key in client.futures if key not in begun])
+        wait([Future(key, client) for key in begun])
     executor.shutdown(wait=False)
     if client.cluster is not None:
         client.cluster.close()

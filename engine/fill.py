@@ -11,18 +11,19 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from engine.backends import Span
 from engine.command import INTERRUPTED
 from engine.crew import Crew
 from engine.errors import InputError
+from engine.places import stored_bytes
 from engine.progress import Advance, progress
 from engine.shards import Maker, ShardReport
 from engine.store import Store
+from engine.tally import Tally, describe, write_summary
 
 ATTEMPTS = 3
 """Times that a shard is tried."""
@@ -34,52 +35,14 @@ FAILED = 1
 """Exit code when shards are missing in the end."""
 
 
-@dataclass
-class Tally:
-    """What happened so far."""
-
-    rows: int = 0
-    proposals: int = 0
-    writing: float = 0.0
-    busy: dict[str, list[Span]] = field(default_factory=dict)
-    processes: set[str] = field(default_factory=set)
-    started: float = field(default_factory=time.monotonic)
-
-    def add(self, report: ShardReport) -> None:
-        """Count a shard."""
-        self.rows += report.rows
-        self.proposals += report.proposals
-        self.writing += report.writing
-        self.busy.setdefault(report.solver, []).extend(report.busy)
-        self.processes.add(report.process)
-
-    def busy_share(self, now: float) -> float:
-        """Part of the time since the start in which the solvers, or their devices, had work."""
-        seconds = max(now - self.started, 1e-9) * max(len(self.busy), 1)
-        return sum(covered(spans, self.started, now) for spans in self.busy.values()) / seconds
-
-    def __str__(self) -> str:
-        """Rate and share of accepted proposals."""
-        rate = self.rows / max(time.monotonic() - self.started, 1e-9)
-        return f"{rate:.1f} samples/s, {100 * self.rows / max(self.proposals, 1):.1f}% of proposals accepted"
-
-
-def covered(spans: Sequence[Span], start: float, stop: float) -> float:
-    """Seconds between two times that at least one span covers."""
-    total, reached = 0.0, start
-    for first, last in sorted(spans):
-        total += max(min(last, stop) - max(first, reached), 0.0)
-        reached = max(reached, last)
-    return total
-
-
-def fill(store: Store, crew: Crew, maker: Maker) -> int:
+def fill(store: Store, crew: Crew, maker: Maker, summary: Path | None = None) -> int:
     """Make every incomplete shard of a store; returns the exit code.
 
     Args:
         store: open for writing, and locked for this process.
         crew: runs the tasks; any order and any number of workers give the same store.
         maker: what the tasks do.
+        summary: a file for the numbers of the final summary, as JSON.
 
     Raises:
         InputError: a task met something that the user can mend, such as a full disk.
@@ -100,7 +63,7 @@ def fill(store: Store, crew: Crew, maker: Maker) -> int:
         return INTERRUPTED
     for rows, reason in failed:
         _report_failure(rows, reason, crew, maker)
-    _summarize(store, tally, sum(len(rows) for rows, _ in failed))
+    _summarize(store, tally, sum(len(rows) for rows, _ in failed), summary)
     return FAILED if failed else 0
 
 
@@ -214,17 +177,13 @@ def _stop(crew: Crew) -> None:
         os._exit(INTERRUPTED)
 
 
-def _summarize(store: Store, tally: Tally, failed: int) -> None:
-    seconds = time.monotonic() - tally.started
+def _summarize(store: Store, tally: Tally, failed: int, summary: Path | None) -> None:
+    seconds, backend = time.monotonic() - tally.started, str(store.attributes["backend"])
     print(f"{store.place}: {len(store) - failed} of {len(store)} rows complete, {tally.rows} new in {seconds:.0f} s")
     if tally.rows:
-        solver = "device" if store.attributes["backend"] == "cuda" else "solver"
-        share, cost = 100 * tally.busy_share(time.monotonic()), 1000 * tally.writing / tally.rows
-        count = len(tally.processes)
-        print(
-            f"{tally}; {count} process{'es' if count > 1 else ''}, {solver} busy {share:.0f}%, "
-            f"writing took {cost:.0f} ms a sample"
-        )
+        print(describe(tally, backend))
+    if summary is not None:
+        write_summary(summary, tally.numbers(backend) | {"stored_bytes": stored_bytes(store.place)})
 
 
 def _name(error: BaseException) -> str:

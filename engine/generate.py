@@ -21,7 +21,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from engine.atlas import load_atlas
-from engine.backends import BACKENDS, choose_backend, meant
+from engine.backends import BACKENDS, choose_backend
 from engine.command import require, run_command
 from engine.crew import Crew, this_process
 from engine.errors import InputError
@@ -62,9 +62,9 @@ def _generate(config: DictConfig, out: str) -> int:
     prior, grid = PRIORS[_known("prior", config.prior.name, PRIORS)], GRIDS[_known("grid", config.grid.name, GRIDS)]
     files = _atlas_files(config) if "files" in config.atlas else None
     atlas = load_atlas(files or config.atlas.name, grid)
-    with locked(out), _crew(config, meant(backend, model.has_mass_effect), shard) as crew:
+    with locked(out), _crew(config, backend, shard) as crew:
         store = create_store(out, samples, describe(atlas, prior, seed, scheme, shard, crew.machine, files, model))
-        return fill(store, crew, _maker(config, store))
+        return fill(store, crew, _maker(config, store), None if config.summary is None else Path(str(config.summary)))
 
 
 def _model(config: DictConfig) -> Model:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ from engine.recipe import describe, recipe_of
 from engine.sampling import PRIORS
 from engine.shards import RemoteWorkshop, Workshop
 from engine.store import create_store
-from tests.engine.makers import Deadly, FakeCuda, Telling, assert_equal, run
+from tests.engine.makers import Deadly, FakeCuda, Telling, assert_equal, completed, run, run_until
 
 SAMPLES, SHARD = 24, 4
 PAIR = OmegaConf.create({"kind": "local", "workers": 2, "per_device": 1, "dashboard": 0})
@@ -131,6 +133,20 @@ def test_a_running_scheduler_is_joined_by_the_command(whole, tmp_path):
         ]  # fmt: skip
         assert main(compose("generate", settings)) == 0
     assert_equal(open_store(tmp_path / "joined.zarr"), whole)
+
+
+def test_an_interruption_counts_what_the_workers_of_a_scheduler_still_finish(tmp_path):
+    place = tmp_path / "stopped.zarr"
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None) as running:
+        more = ["samples=400", "backend=cpu", "cluster=address", f"cluster.address='{running.scheduler_address}'"]
+        code, out, err = run_until(place, 4, signal.SIGINT, more)
+        assert code == 130
+        assert "Traceback" not in out + err
+        count = completed(place)
+        assert 4 <= count < 400
+        assert f"{count} of 400 rows are complete" in out
+        time.sleep(1.0)
+        assert completed(place) == count
 
 
 def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch):

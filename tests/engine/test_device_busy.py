@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -17,11 +18,12 @@ from engine.backends.cpu import CpuBackend
 from engine.backends.cuda import GROWTH, CudaBackend
 from engine.crew import this_process
 from engine.domain import domain_of
-from engine.fill import covered, fill
+from engine.fill import fill
 from engine.model import Model
 from engine.recipe import Recipe, describe, this_machine
 from engine.shards import Workshop, tasks_at_once
 from engine.store import create_store
+from engine.tally import covered
 from tests.conftest import build_ellipsoid_brain
 from tests.engine.host_device import HostDevice
 from tests.engine.makers import ATLAS, PRIOR, SEED, generate
@@ -68,24 +70,27 @@ def begin(place, backend, samples=SAMPLES):
     return create_store(place, samples, describe(ATLAS, PRIOR, SEED, "converged", SHARD, this_machine(backend)))
 
 
-def make(store, backend):
+def make(store, backend, summary=None):
     """The store's rows, made in this process."""
     with this_process(backend, SHARD) as crew:
-        assert fill(store, crew, Workshop(store, Recipe(ATLAS, PRIOR, SEED, "converged", backend))) == 0
+        assert fill(store, crew, Workshop(store, Recipe(ATLAS, PRIOR, SEED, "converged", backend)), summary) == 0
     return open_store(store.place)
 
 
 def test_a_device_has_another_wave_queued_when_one_ends_and_copies_only_rows(library, tmp_path, capsys):
     device = Watched(library)
     backend = CudaBackend(device)
-    store = make(begin(tmp_path / "device.zarr", backend), backend)
+    store = make(begin(tmp_path / "device.zarr", backend), backend, tmp_path / "summary" / "numbers.json")
     full = [others for size, others in device.waits if size == backend.width]
     assert len(full) > 20, "waves before the samples run out"
     assert all(full[:20])
     row = 2 * domain_of(ATLAS).tissue.size
     assert sum(size == row for size in device.downloaded) == SAMPLES
     assert max(device.downloaded) == row
-    assert re.search(r"device busy \d+%", capsys.readouterr().out)
+    numbers = json.loads((tmp_path / "summary" / "numbers.json").read_text())
+    assert (numbers["rows"], numbers["processes"], numbers["devices"]) == (SAMPLES, 1, 1)
+    assert 0 < numbers["busy_share"] <= 1
+    assert f"device busy {100 * numbers['busy_share']:.0f}%" in capsys.readouterr().out
     expected = generate(tmp_path / "host.zarr", SAMPLES)
     for name in (*store.layout.columns, *store.layout.fields):
         assert np.array_equal(store._arrays[name][:], expected._arrays[name][:]), name
