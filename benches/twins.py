@@ -2,11 +2,14 @@
 
     python benches/twins.py count=20 json=result.json
     python benches/twins.py count=20 stages=[refined]
+    python benches/twins.py count=4 model=mass_effect
 
 Each twin is a tumor of the whole-brain prior grown in MNI152, with masks at random thresholds whose outlines are
 drawn with errors of 1 mm (`deviation=`); the pipeline sees that brain's images and the drawn masks. Three stages are
 measured: `network` is the published pipeline (estimate solved in the atlas, density warped back), `patient_space`
 solves the same estimate in the patient's tissue, `refined` searches there. Scores are taken in the patient's space.
+With model=mass_effect the tumors push their brains aside, and a fourth stage, `mass_effect`, answers with that model;
+the other three answer with the first one, and it is told how far each answer's displacement is from the true one.
 An answer is `wrong` if its Dice at 0.1 is below 0.5, or if its volume at 0.1 is off by more than a factor of 3; a
 fallback counts as an answer and is counted.
 """
@@ -19,22 +22,31 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from omegaconf import OmegaConf
 from report import arguments, machine, publish
 from rich.console import Console
 from rich.table import Table
 
 from engine import load_anatomy
 from engine.command import compose
+from engine.model import model_of
+from engine.parameters import COUPLING
 from morph.ants import AntsRegistration
 from morph.inference import prepare_brain
+from morph.mass_effect import MassEffect, PushSettings
 from morph.pipeline import Personalization, run_pipeline
 from morph.refine import RefinementSettings
 from morph.twin import Twin, compare, make_twin
 from morph.twin_images import DEVIATION
 from morph.warp_cache import KeptRegistration
 
-STAGES = {"network": ("atlas", False), "patient_space": ("patient", False), "refined": ("patient", True)}
-"""Stage -> where it solves, and whether it refines."""
+STAGES = {
+    "network": ("atlas", False),
+    "patient_space": ("patient", False),
+    "refined": ("patient", True),
+    "mass_effect": ("patient", True),
+}
+"""Stage -> where it solves, and whether it refines; the last one lets the tumor push."""
 SCORES = (
     "dice_0.01",
     "dice_0.1",
@@ -44,6 +56,9 @@ SCORES = (
     "mu1_relative_error",
     "mu2_relative_error",
 )
+PUSHES = ("displacement_mm", "displacement_error_mm")
+PUSHED = 2.0
+"""Displacement [mm] from which on a place counts when displacements are compared (ours)."""
 
 
 def main() -> None:
@@ -53,24 +68,30 @@ def main() -> None:
         "first": 0,
         "weights": "auto",
         "deviation": DEVIATION,
+        "model": "fisher_kolmogorov",
+        "coupling": COUPLING,
         "stages": list(STAGES),
         "json": None,
     }
     settings = arguments(defaults, __doc__)
     config = compose("run")
     brain = prepare_brain(load_anatomy("sri24"), settings.weights)
-    asked = [stage for stage in STAGES if stage in settings.stages]
+    model = model_of(OmegaConf.to_container(settings))  # type: ignore[arg-type]
+    asked = [
+        stage for stage in STAGES if stage in settings.stages and (stage != "mass_effect" or model.has_mass_effect)
+    ]
     stages = {stage: STAGES[stage] for stage in asked if STAGES[stage][1] or brain.estimator is not None}
     console = Console()
     rows: dict[str, list[dict[str, Any]]] = {stage: [] for stage in stages}
     for seed in range(settings.first, settings.first + settings.count):
-        twin = make_twin(seed, deviation=settings.deviation)
+        twin = make_twin(seed, deviation=settings.deviation, model=model)
         with TemporaryDirectory() as folder:
             registration = KeptRegistration(AntsRegistration(**config.registration, seed=seed), Path(folder))
             registering = 0.0
             for stage, (space, refine) in stages.items():
                 search = RefinementSettings(**config.refinement, seed=seed) if refine else None
-                answer = run_pipeline(twin.patient, brain, registration, search, space)
+                effect = MassEffect(model, PushSettings(**config.push)) if stage == "mass_effect" else None
+                answer = run_pipeline(twin.patient, brain, registration, search, space, effect=effect)
                 registering = max(registering, answer.seconds.get("registration", 0.0))
                 rows[stage].append(score(seed, twin, answer, registering))
                 console.print(f"seed {seed} {stage}: " + ", ".join(f"{k} {show(rows[stage][-1][k])}" for k in SCORES))
@@ -89,6 +110,7 @@ def score(seed: int, twin: Twin, answer: Personalization, registering: float) ->
     return {
         "seed": seed,
         **scores,
+        **compare_push(twin, answer),
         "wrong": wrong,
         "wrong_without_warning": wrong and answer.verdict == "pass",
         "verdict": answer.verdict,
@@ -97,10 +119,23 @@ def score(seed: int, twin: Twin, answer: Personalization, registering: float) ->
     }
 
 
+def compare_push(twin: Twin, answer: Personalization) -> dict[str, float | None]:
+    """Displacements [mm] where the true one is at least `PUSHED`: their mean, and the mean error of the answer's."""
+    if twin.displacement is None:
+        return {}
+    length = np.linalg.norm(twin.displacement, axis=0)
+    pushed = length >= PUSHED
+    found = 0 if answer.push is None else answer.push.displacement
+    error = np.linalg.norm(twin.displacement - found, axis=0)
+    means = (float(field[pushed].mean()) if pushed.any() else None for field in (length, error))
+    return dict(zip(PUSHES, means, strict=True))
+
+
 def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians over the twins that have such a number, how many are fallbacks or wrong, and each of them."""
     medians: dict[str, float | None] = {}
-    for key in (*SCORES, "seconds"):
+    pushes = [key for key in PUSHES if rows and key in rows[0]]
+    for key in (*SCORES, *pushes, "seconds"):
         known = [row[key] for row in rows if row[key] is not None]
         medians[f"{key}_median"] = median(known) if known else None
     silent = sum(row["wrong_without_warning"] for row in rows)
