@@ -26,7 +26,7 @@ from morph.summary import FALLBACK_DELIVERED, SUMMARY, Row, describe, exit_statu
 
 PLACES = ("case", "cases", "out", "demo")
 """Settings that say which patient and where to, not how."""
-ALONE = ("case", "t1", "t1ce", "flair", "seg", "core", "edema", *TISSUES)
+ALONE = ("case", "t1", "t1ce", "flair", "seg", "core", "edema", "brain", *TISSUES, "dicom")
 """Settings of a single patient, which a folder of patients has no use for."""
 
 

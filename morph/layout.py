@@ -77,6 +77,7 @@ PRODUCTS = {
         "label-CTV_desc-probability_mask", "Where tumor is likelier than a chosen probability", "mask"
     ),
     "rtstruct.dcm": Product("{}/rt/{}_rtstruct.dcm", "Contours as a DICOM structure set"),
+    "segmentation.dcm": Product("{}/rt/{}_segmentation.dcm", "Masks as a DICOM segmentation"),
     "tissue_before.nii.gz": _image("seg-tissue_desc-before_dseg", "Tissue before the tumor pushed it", "labels"),
     "displacement.nii.gz": Product(
         "{}/registration/{}_displacement.nii.gz", "How far the tumor has moved the tissue at each voxel, mm RAS"

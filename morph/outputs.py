@@ -21,6 +21,7 @@ import numpy as np
 from engine import InputError, MassEffectParameters
 from morph.bids import describe
 from morph.checks import Check
+from morph.dicom_output import write_segmentation, write_structures
 from morph.evidence import Estimate
 from morph.inference import Brain
 from morph.layout import PARAMETERS, Layout
@@ -34,7 +35,9 @@ from morph.targets import Targets
 from morph.volume import write_vectors, write_volume
 
 Write = Callable[[Path], Any]
-DISTRIBUTIONS = ("learn-morph-infer", "numpy", "numba", "torch", "antspyx", "cma", "nibabel")
+DISTRIBUTIONS = (
+    "learn-morph-infer", "numpy", "numba", "torch", "antspyx", "cma", "nibabel", "scikit-fmm", "pydicom", "highdicom"
+)  # fmt: skip
 
 
 def prepare_folder(layout: Layout) -> None:
@@ -93,7 +96,8 @@ def list_files(patient: Patient, answer: Personalization, targets: Targets) -> I
     """Every file of this answer but its records: its name in `morph.layout.PRODUCTS`, and what writes it."""
     t1, frame = patient.t1, patient.frame
     yield "density.nii.gz", partial(write_volume, volume=answer.density, frame=frame)
-    for name, mask in {"core": patient.masks.core, "edema": patient.masks.edema, **targets.masks}.items():
+    drawn = {"core": patient.masks.core, "edema": patient.masks.edema, **targets.masks}
+    for name, mask in drawn.items():
         yield f"{name}.nii.gz", partial(write_volume, volume=t1.with_array(mask), frame=frame, dtype=np.uint8)
     if answer.tissue is not None:
         yield "tissue.nii.gz", partial(write_volume, volume=answer.tissue, frame=frame, dtype=np.uint8)
@@ -102,6 +106,10 @@ def list_files(patient: Patient, answer: Personalization, targets: Targets) -> I
         yield "tissue_before.nii.gz", partial(write_volume, volume=before, frame=frame, dtype=np.uint8)
         yield "displacement.nii.gz", partial(write_vectors, vectors=vectors, frame=frame)
         yield "models.png", partial(draw_models, patient=patient, answer=answer, push=answer.push)
+    if patient.series is not None:
+        masks = {name: t1.with_array(mask) for name, mask in drawn.items()}
+        yield "rtstruct.dcm", partial(write_structures, series=patient.series, masks=masks)
+        yield "segmentation.dcm", partial(write_segmentation, series=patient.series, masks=masks)
     yield "overview.png", partial(draw_overview, patient=patient, answer=answer)
 
 
@@ -211,6 +219,9 @@ def _version(name: str) -> str | None:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
+    """SHA-256 of a file; of a DICOM series' folder, that of its files' hashes in the order of their names."""
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.is_file())
+        return hashlib.sha256("".join(file_hash(file) for file in files).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine import InputError
+from morph.dicom_input import Series, read_image, read_series
 from morph.resample import cut, resample
 from morph.segmentation import Labels, Masks, masks_from_files, masks_from_labels
 from morph.tissue import Tissue, normalized
-from morph.volume import Frame, Volume, read_volume, read_with_frame, share_grid
+from morph.volume import Frame, Volume, read_volume, share_grid
 
 BRATS_NAMES = {
     "t1": ("t1", "t1n"),
@@ -26,7 +28,9 @@ RECENT_ENDINGS = ("t1n", "t1c", "t2f")
 """Those that are in use only from 2023 on."""
 SUFFIXES = (".nii.gz", ".nii")
 TISSUES = ("white_matter", "gray_matter", "csf")
-MASKS = ("seg", "core", "edema")
+MASKS = ("seg", "core", "edema", "brain")
+IMAGES = ("t1", "t1ce", "flair")
+"""What may come as the folder of a DICOM series."""
 LEAST_KEPT = 0.8
 """Share of a file's volume that must lie inside the T1's image when it comes on another grid (ours)."""
 FRACTION_SLACK = 0.01
@@ -47,6 +51,7 @@ class Patient:
         flair: for the picture and a check of the masks, on the T1's grid; likewise `t1ce`.
         tissue: the patient's own maps on the T1's grid; None to take the atlas'.
         files: where everything was read from.
+        series: the DICOM series that contours refer to: the one given, or the T1's own; None without DICOM.
     """
 
     name: str
@@ -57,6 +62,7 @@ class Patient:
     flair: Volume | None = None
     tissue: Tissue | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
+    series: Series | None = None
 
     def __post_init__(self) -> None:
         """Refuse a T1 that shows no brain, and masks that lie beside it."""
@@ -118,8 +124,10 @@ def load_patient(files: Mapping[str, str | Path], labels: Labels | str = "auto",
     """Read a patient.
 
     Args:
-        files: `t1` and either `seg` or `core` and `edema`; `t1ce` and `flair` if there are any, and the tissue maps
-            `white_matter`, `gray_matter` and `csf`. What lies on another grid is resampled onto the T1's.
+        files: `t1` and either `seg` or `core` and `edema`; `t1ce` and `flair` if there are any, `brain` for a T1 that
+            is not skull-stripped, and the tissue maps `white_matter`, `gray_matter` and `csf`. What lies on another
+            grid is resampled onto the T1's. T1, T1Gd and FLAIR may be folders of DICOM series; `dicom` is the series
+            that contours shall refer to.
         labels: see `morph.segmentation.masks_from_labels`.
         name: what to call the patient; None takes the T1's folder.
 
@@ -135,16 +143,61 @@ def load_patient(files: Mapping[str, str | Path], labels: Labels | str = "auto",
         raise InputError("edema=FILE needs core=FILE beside it: the labels of seg already hold both")
     if "core" in paths and "edema" not in paths:
         raise InputError("core=FILE needs edema=FILE beside it: give the same file twice if FLAIR shows no more")
-    t1, frame = read_with_frame(paths["t1"])
-    others = {role: _on_t1(read_volume(path), t1, role, path) for role, path in paths.items() if role != "t1"}
+    images, frame, series = _read_images(paths)
+    t1 = images.pop("t1")
+    others = {role: _on_t1(image, t1, role, paths[role]) for role, image in images.items()}
+    if "brain" in others:
+        t1 = _strip(t1, others["brain"], paths["brain"])
     if "seg" in others:
         recent = any(_has_role(path, RECENT_ENDINGS) for path in paths.values())
         masks = masks_from_labels(others["seg"], labels, str(paths["seg"]), recent)
     else:
         masks = masks_from_files(others["core"], others["edema"], (str(paths["core"]), str(paths["edema"])))
+    if series is not None:
+        _check_place(series, t1.with_array(masks.core))
     name = name or paths["t1"].resolve().parent.name
     tissue = _own_tissue(others, t1)
-    return Patient(name, t1, frame, masks, others.get("t1ce"), others.get("flair"), tissue, paths)
+    return Patient(name, t1, frame, masks, others.get("t1ce"), others.get("flair"), tissue, paths, series)
+
+
+def _read_images(paths: Mapping[str, Path]) -> tuple[dict[str, Volume], Frame, Series | None]:
+    """Every image on its own grid, how the T1 lies on disk, and the DICOM series for contours.
+
+    Raises:
+        InputError: see `read_image`; a folder where only a file will do, or DICOM series of different worlds.
+    """
+    read = {role: read_image(paths[role]) for role in IMAGES if role in paths}
+    images = {role: image for role, (image, _, _) in read.items()}
+    images |= {role: read_volume(path) for role, path in paths.items() if role not in (*IMAGES, "dicom")}
+    worlds = {role: series for role, (_, _, series) in read.items() if series is not None}
+    if "dicom" in paths:
+        worlds["dicom"] = read_series(paths["dicom"])
+    for first, second in pairwise(worlds.items()):
+        if first[1].frame_of_reference != second[1].frame_of_reference:
+            raise InputError(
+                f"{second[0]}={second[1].folder} has another frame of reference than {first[0]}={first[1].folder}: "
+                "give series of one session, or register them and give NIfTI files"
+            )
+    return images, read["t1"][1], worlds.get("dicom", worlds.get("t1"))
+
+
+def _strip(t1: Volume, brain: Volume, path: Path) -> Volume:
+    """A T1 that is 0 outside a brain mask."""
+    if not (brain.array > 0).any():
+        raise InputError(f"brain={path} is empty: give the mask of the brain")
+    return t1.with_array(np.where(brain.array > 0, t1.array, 0))
+
+
+def _check_place(series: Series, core: Volume) -> None:
+    """Refuse a series that does not show the core: contours on it would be cut off or lie elsewhere."""
+    voxels = core.to_world(np.argwhere(core.array > 0))
+    places = (voxels - series.affine[:3, 3]) @ np.linalg.inv(series.affine[:3, :3]).T
+    inside = np.all((places >= -0.5) & (places <= np.array(series.shape) - 0.5), axis=1)
+    if not inside.all():
+        raise InputError(
+            f"{series.folder} does not show {100 * (1 - inside.mean()):.0f}% of the core: "
+            "is the T1 registered to another world than this DICOM series?"
+        )
 
 
 def _on_t1(volume: Volume, t1: Volume, role: str, path: Path) -> Volume:

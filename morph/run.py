@@ -33,7 +33,7 @@ from morph.targets import TargetSettings, target_volumes
 from morph.twin import describe_twin, make_twin, print_scores
 from morph.warp_cache import KeptRegistration
 
-FILES = ("t1", "t1ce", "flair", "seg", "core", "edema", *TISSUES)
+FILES = ("t1", "t1ce", "flair", "seg", "core", "edema", "brain", *TISSUES, "dicom")
 LARGEST_SEED = 2**31 - 2
 """The search and ANTs get the seed plus 1, which ANTs reads as a signed number of 32 bits."""
 COLORS = {"pass": "green", "warn": "yellow", "fail": "red"}

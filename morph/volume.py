@@ -150,20 +150,32 @@ def inv_orientation(frame: Frame) -> NDArray[np.float64]:
     return back
 
 
-def _read(path: Path) -> tuple[Volume, nib.Nifti1Pair]:
-    image, array = _load(path)
-    if array.ndim != 3:
-        raise InputError(f"{path} is {array.ndim}-D with shape {array.shape}: give one 3-D volume")
-    _check_header(path, image.header)
-    affine = np.asarray(image.affine, dtype=np.float64)
+def lay_in_ras(path: Path, array: NDArray[np.float32], affine: NDArray[np.float64]) -> Volume:
+    """Turn numbers that lie any way into a volume with RAS axes.
+
+    Args:
+        path: where they were read, for error messages.
+        array: (i, j, k).
+        affine: (i, j, k) -> world RAS [mm], (4, 4).
+
+    Raises:
+        InputError: NaN or infinity, or axes that are not at right angles.
+    """
     _check_affine(path, affine)
     if not np.all(np.isfinite(array)):
         bad = int(np.count_nonzero(~np.isfinite(array)))
         raise InputError(f"{path} holds {bad} NaN or infinite voxels: replace them (outside the brain by 0)")
     orientation = io_orientation(affine)
     canonical = np.ascontiguousarray(apply_orientation(array, orientation))
-    volume = Volume(canonical, affine @ inv_ornt_aff(orientation, array.shape))
-    return volume, image
+    return Volume(canonical, affine @ inv_ornt_aff(orientation, array.shape))
+
+
+def _read(path: Path) -> tuple[Volume, nib.Nifti1Pair]:
+    image, array = _load(path)
+    if array.ndim != 3:
+        raise InputError(f"{path} is {array.ndim}-D with shape {array.shape}: give one 3-D volume")
+    _check_header(path, image.header)
+    return lay_in_ras(path, array, np.asarray(image.affine, dtype=np.float64)), image
 
 
 def _load(path: Path) -> tuple[nib.Nifti1Pair, NDArray[np.float32]]:

@@ -1,0 +1,217 @@
+"""DICOM series as images: one folder of single-frame slices that fill a box, in one frame of reference.
+
+DICOM's world is LPS, ours is RAS: x and y change their sign. Slices are ordered by their position, never by number or
+name, and geometry and values (rescale slope and intercept) are read by pydicom and highdicom. What is not one regular
+series is refused: several series, missing, repeated or tilted slices, multi-frame objects.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import highdicom
+import numpy as np
+from highdicom.spatial import get_series_volume_positions
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.misc import is_dicom
+
+from engine import InputError
+from morph.volume import Frame, Volume, lay_in_ras, read_with_frame
+
+RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+NEEDED = (
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Rows", "Columns",
+    "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
+)  # fmt: skip
+"""Without one of these a slice has no place, or nothing can be said about it in DICOM."""
+ALIKE = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "FrameOfReferenceUID")
+"""What all slices of a series share."""
+SAME_GAP = 0.01
+"""Relative difference of two slices' distances that counts as none: rounded positions (highdicom's default)."""
+SAME_DIRECTION = 1e-3
+"""Likewise of two slices' direction cosines, and of the stack's and the slices' normal (ours)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """The slices of one series, without their pixels.
+
+    Attributes:
+        folder: where they lie.
+        files: in the order of the slices.
+        headers: likewise.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    headers: tuple[Dataset, ...]
+
+    @property
+    def frame_of_reference(self) -> str:
+        """Identifies the world that positions are given in."""
+        return str(self.headers[0].FrameOfReferenceUID)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Columns, rows and slices."""
+        first = self.headers[0]
+        return int(first.Columns), int(first.Rows), len(self.headers)
+
+    @cached_property
+    def affine(self) -> NDArray[np.float64]:
+        """(column, row, slice) -> world RAS [mm], float64 (4, 4)."""
+        first, last = self.headers[0], self.headers[-1]
+        ends = np.array(first.ImagePositionPatient, dtype=float), np.array(last.ImagePositionPatient, dtype=float)
+        geometry = highdicom.VolumeGeometry.from_attributes(
+            image_position=first.ImagePositionPatient,
+            image_orientation=first.ImageOrientationPatient,
+            rows=first.Rows,
+            columns=first.Columns,
+            pixel_spacing=first.PixelSpacing,
+            spacing_between_slices=float(np.linalg.norm(ends[1] - ends[0])) / (len(self.headers) - 1),
+            number_of_frames=len(self.headers),
+            coordinate_system="PATIENT",
+        )
+        return _ras(geometry.affine)
+
+
+def read_image(path: Path) -> tuple[Volume, Frame, Series | None]:
+    """Read a NIfTI file, or the DICOM series in a folder.
+
+    Raises:
+        InputError: see `morph.volume.read_volume`, `read_series` and `read_slices`.
+    """
+    if path.is_dir():
+        series = read_series(path)
+        return *read_slices(series), series
+    if path.is_file() and is_dicom(path):
+        raise InputError(f"{path} is a single DICOM file: give the folder that holds its whole series")
+    return *read_with_frame(path), None
+
+
+def read_series(folder: Path) -> Series:
+    """Read the headers of the only series in a folder; files that are no DICOM images are passed over.
+
+    Raises:
+        InputError: there is no series, or more than one, or it is no regular stack of single-frame slices.
+    """
+    found = dict(_headers(folder))
+    if not found:
+        raise InputError(f"{folder} holds no DICOM images: give the folder that the slices of one series lie in")
+    names = Counter(_name(header) for header in found.values())
+    if len(names) > 1:
+        listed = "; ".join(f"{name} ({count} files)" for name, count in sorted(names.items()))
+        raise InputError(f"{folder} holds {len(names)} DICOM series, {listed}: give a folder with one of them")
+    headers = list(found.values())
+    _check_headers(folder, headers)
+    order = _order(folder, headers)
+    files = list(found)
+    return Series(folder, tuple(files[i] for i in order), tuple(headers[i] for i in order))
+
+
+def read_slices(series: Series) -> tuple[Volume, Frame]:
+    """The pixels of a series as a volume, with rescale slope and intercept applied.
+
+    Raises:
+        InputError: pixels are missing, in color, or compressed in a way that cannot be read here.
+    """
+    slices = [dcmread(file) for file in series.files]
+    try:
+        stack = highdicom.get_volume_from_series(
+            slices, dtype=np.float64, rtol=SAME_GAP, perpendicular_tol=SAME_DIRECTION, orientation_tol=SAME_DIRECTION
+        )
+    except (AttributeError, NotImplementedError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{series.folder}: its pixels cannot be read ({reason}); convert it to NIfTI first") from error
+    if stack.array.ndim != 3:
+        raise InputError(f"{series.folder} holds color images: give one number for each voxel")
+    array = np.ascontiguousarray(stack.array.T, dtype=np.float32)
+    return lay_in_ras(series.folder, array, _ras(stack.affine)), Frame(_ras(stack.affine), array.shape)
+
+
+def _headers(folder: Path) -> Iterator[tuple[Path, Dataset]]:
+    """The DICOM images right in a folder, without their pixels; structure sets, reports and other files are none."""
+    for path in sorted(folder.iterdir()):
+        if not path.is_file():
+            continue
+        try:
+            header = dcmread(path, stop_before_pixels=True)
+        except InvalidDicomError:
+            continue
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}): check the folder") from error
+        if "Rows" in header and "SeriesInstanceUID" in header:
+            yield path, header
+
+
+def _name(header: Dataset) -> str:
+    """A series as a person knows it, and its identifier."""
+    words = (header.get("Modality"), header.get("SeriesNumber"), header.get("SeriesDescription"))
+    return f"{' '.join(str(word) for word in words if word)} {header.SeriesInstanceUID}".strip()
+
+
+def _check_headers(folder: Path, headers: list[Dataset]) -> None:
+    """Refuse objects that are no slices, and slices that are not alike."""
+    if any(int(header.get("NumberOfFrames") or 1) > 1 for header in headers):
+        raise InputError(
+            f"{folder} holds a multi-frame DICOM object: give single-frame slices, or convert it to NIfTI (dcm2niix)"
+        )
+    for keyword in NEEDED:
+        without = sum(not header.get(keyword) for header in headers)
+        if without:
+            raise InputError(f"{folder}: {without} of {len(headers)} slices have no {keyword}: export the series again")
+    if len(headers) < 2:
+        raise InputError(f"{folder} holds a single slice: give the folder of the whole series")
+    for keyword in ALIKE:
+        values = np.array([np.ravel(np.array(header[keyword].value)) for header in headers])
+        same = values == values[0]
+        if values.dtype.kind == "f":
+            same = np.isclose(values, values[0], rtol=0, atol=SAME_DIRECTION)
+        if not same.all():
+            raise InputError(
+                f"{folder}: {np.count_nonzero(~same.all(axis=1))} of {len(headers)} slices have another {keyword} than "
+                "the first: is a localizer or another scan among them?"
+            )
+
+
+def _order(folder: Path, headers: list[Dataset]) -> list[int]:
+    """Which header is the first slice, the second, ... along the stack.
+
+    Raises:
+        InputError: the positions are no regular stack.
+    """
+    spacing, places = get_series_volume_positions(
+        headers, rtol=SAME_GAP, perpendicular_tol=SAME_DIRECTION, orientation_tol=SAME_DIRECTION
+    )
+    if spacing is None or places is None:
+        raise InputError(f"{folder}: {_what_is_wrong(headers)}")
+    return list(np.argsort(places))
+
+
+def _what_is_wrong(headers: list[Dataset]) -> str:
+    """Why positions are no regular stack, in words."""
+    across, down = np.array(headers[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
+    positions = np.array([header.ImagePositionPatient for header in headers], dtype=float)
+    heights = np.sort(positions @ np.cross(across, down))
+    gaps = np.diff(heights)
+    usual = float(np.median(gaps))
+    if gaps.min() <= SAME_GAP * max(usual, SAME_GAP):
+        return "two of its slices lie at the same place: is it a series in time, or were files copied twice?"
+    widest = int(np.argmax(gaps))
+    if gaps[widest] > (1 + SAME_GAP) * usual:
+        return (
+            f"a slice is missing, {gaps[widest]:.2f} mm lie between the slices at {heights[widest]:.2f} and "
+            f"{heights[widest + 1]:.2f} mm where others are {usual:.2f} mm apart: export the whole series"
+        )
+    return "its slices are no right-angled box (a tilted gantry, or uneven distances): resample it to NIfTI first"
+
+
+def _ras(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From highdicom's (slice, row, column) -> LPS to (column, row, slice) -> RAS."""
+    return RAS_FROM_LPS @ affine[:, [2, 1, 0, 3]]
