@@ -77,12 +77,14 @@ def list_derived(answer: Personalization) -> list[Row]:
     found = answer.parameters
     if found is None:
         return []
+    pushed = [] if answer.push is None else [("longest displacement of tissue", f"{answer.push.furthest:.1f} mm")]
     speed = f"assumed front speed of {FRONT_SPEED * DAYS_PER_YEAR:.0f} mm/year"
     return [
         ("width of the front, √(D/ρ) = μ₁/μ₂", f"{found.mu1 / found.mu2:.1f} mm"),
         (f"diffusivity D in white matter, by an {speed}", f"{found.diffusivity:.3g} mm²/day"),
         ("proliferation ρ, likewise", f"{found.proliferation:.3g} per day"),
         ("duration T until the scan, likewise", f"{found.duration:.0f} days"),
+        *pushed,
     ]
 
 
