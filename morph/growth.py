@@ -13,14 +13,17 @@ from engine import Atlas, SimulationResult, simulate
 from engine.parameters import Parameters
 
 
-def grow(tumors: Sequence[Parameters], anatomy: Atlas, stop_volume: float | None = None) -> SimulationResult:
+def grow(
+    tumors: Sequence[Parameters], anatomy: Atlas, stop_volume: float | None = None, accuracy: float = 1.0
+) -> SimulationResult:
     """Simulate a batch without a warning of folds: that is a check's business.
 
     Args:
         tumors: of one model.
         anatomy: the brain that they start in.
         stop_volume: volume [ml at c >= 0.7] beyond which a simulation is given up.
+        accuracy: time steps are this many times shorter than the default's.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the displacement folds", UserWarning)
-        return simulate(tumors, anatomy, stop_volume=stop_volume)
+        return simulate(tumors, anatomy, stop_volume=stop_volume, accuracy=accuracy)

@@ -28,7 +28,7 @@ from engine import Atlas, InputError
 from engine.mass_effect import Pushed
 from engine.model import Model
 from morph.displacement import Vectors, at_points, flow, flow_onto, moved_atlas, moved_origin, moved_volume
-from morph.evidence import Estimate, Evidence, Fit
+from morph.evidence import PUSH_ACCURACY, Estimate, Evidence, Fit
 from morph.growth import grow
 from morph.patient import Patient
 from morph.refine import FINE_STEP, STEPS, RefinementSettings, Search
@@ -157,7 +157,7 @@ def let_push(scene: Scene, first: Fit, effect: MassEffect, search: RefinementSet
 def displacement_of(estimate: Estimate, evidence: Evidence) -> Vectors:
     """The u [mm] of a tumor in the brain at rest, (3, x, y, z)."""
     moved = replace(estimate, origin=evidence.in_tissue(np.asarray(estimate.origin)))
-    return grow([moved.parameters()], evidence.rest).displacement[0]
+    return grow([moved.parameters()], evidence.rest, accuracy=PUSH_ACCURACY).displacement[0]
 
 
 def measure_push(scene: Scene, pushed: Pushed, first: Fit, patient: Patient, tissue: Volume) -> Push:
