@@ -1,8 +1,9 @@
-"""python -m morph.run case=DIR | t1=... seg=... | t1=... core=... edema=... | demo=true: personalize a tumor model.
+"""python -m morph.run case=DIR | cases=DIR | t1=... seg=... | t1=... core=... edema=... | demo=true: personalize a tumor.
 
 Reads a skull-stripped T1 and the tumor's masks, finds the tumor that explains them, and writes its density on the
 patient's own grid with a picture and the parameters. Exit status: 0 the answer passed its checks (or warns), 2 bad
-input, 3 the answer was rejected and a distance-based fallback is delivered.
+input, 3 the answer was rejected and a distance-based fallback is delivered; of a folder of patients (`cases=`) the
+worst of its cases: 1 a crash, 2 bad input, 3 a fallback, 0 none of these.
 """
 
 from __future__ import annotations

