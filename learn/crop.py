@@ -7,6 +7,7 @@ the strided first layer on the same voxels as without the crop.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +43,8 @@ class Crop:
         """Voxels along x, y, z."""
         return (self.stop[0] - self.start[0], self.stop[1] - self.start[1], self.stop[2] - self.start[2])
 
-    def apply(self, values: NDArray) -> NDArray:
-        """The box of an array whose last three axes are the grid's; a view."""
+    def apply(self, values: Any) -> Any:
+        """The box of an array or tensor whose last three axes are the grid's; a view."""
         x, y, z = (slice(low, high) for low, high in zip(self.start, self.stop, strict=True))
         return values[..., x, y, z]
 

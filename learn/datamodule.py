@@ -12,8 +12,10 @@ from torch.utils.data import DataLoader, DistributedSampler
 from engine import InputError, Store
 from engine.fisher_kolmogorov import PHYSICS_VERSION
 from engine.model import model_of
+from learn.augment import Augmentation
 from learn.crop import Crop, memory_needed
 from learn.dataset import TumorDataset
+from learn.fresh import FreshDataset
 from learn.targets import Targets
 
 SPLITS = ("train", "val", "test")
@@ -29,7 +31,7 @@ class EpochSampler(DistributedSampler):
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the shuffle and of the thresholds."""
         super().set_epoch(epoch)
-        assert isinstance(self.dataset, TumorDataset)
+        assert isinstance(self.dataset, TumorDataset | FreshDataset)
         self.dataset.set_epoch(epoch)
 
 
@@ -45,6 +47,8 @@ class TumorDataModule(pl.LightningDataModule):
         cache_gb: keep the densities in memory if they need less than this [GB], else read the store.
         workers: loader processes; 0 loads in the main process.
         count: train on only the first so many training samples; None: on all.
+        fresh: train on so many batches of new simulations in every epoch, of the store's kind; 0: on its samples.
+        augmentation: of the training images.
 
     Raises:
         InputError: the store is not complete, of another version of the physics, or has no validation samples or
@@ -61,28 +65,37 @@ class TumorDataModule(pl.LightningDataModule):
         cache_gb: float = 4.0,
         workers: int = 0,
         count: int | None = None,
+        fresh: int = 0,
+        augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__()
         self.store, self.targets, self.crop = store, targets, crop
         self.batch_size, self.seed, self.cache_gb, self.workers = batch_size, seed, cache_gb, workers
-        refuse_old_physics(store)
         self.rows = {split: split_rows(store, split) for split in ("train", "val")}
+        refuse_old_physics(store)
         if count is not None and count > len(self.rows["train"]):
             raise InputError(f"count={count}: the store has only {len(self.rows['train'])} training samples")
         self.rows["train"] = self.rows["train"][:count]
-        self.datasets: dict[str, TumorDataset] = {}
+        self.fresh, self.augmentation = fresh, augmentation
+        if fresh and (augmentation is not None or count is not None):
+            raise InputError("fresh data take neither count= nor augmentation=: those change a store's samples")
+        self.datasets: dict[str, TumorDataset | FreshDataset] = {}
 
     def setup(self, stage: str) -> None:
         """Open the datasets, once."""
         if self.datasets:
             return
         tissue = model_of(self.store.attributes).scene(self.store.load_atlas())
-        samples = sum(len(rows) for rows in self.rows.values())
+        samples = sum(len(rows) for split, rows in self.rows.items() if not (self.fresh and split == "train"))
         in_memory = memory_needed(samples, self.crop) <= self.cache_gb
         for split, rows in self.rows.items():
+            if split == "train" and self.fresh:
+                epoch = self.fresh * self.batch_size * self.replicas
+                self.datasets[split] = FreshDataset(self.store, self.targets, self.crop, self.seed, epoch)
+                continue
             self.datasets[split] = TumorDataset(
                 self.store, rows, self.targets, tissue, self.crop,
-                seed=self.seed, fixed_thresholds=split != "train", in_memory=in_memory,
+                seed=self.seed, fixed_thresholds=split != "train", in_memory=in_memory, augmentation=self.augmentation,
             )  # fmt: skip
 
     @property
@@ -93,12 +106,14 @@ class TumorDataModule(pl.LightningDataModule):
     @property
     def training_batches(self) -> int:
         """Training batches of an epoch (a process)."""
+        if self.fresh:
+            return self.fresh
         return math.ceil(math.ceil(len(self.rows["train"]) / self.replicas) / self.batch_size)
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled by (seed, epoch)."""
+        """Shuffled by (seed, epoch); new simulations come in their own order."""
         dataset, rank = self.datasets["train"], self.trainer.global_rank if self.trainer else 0
-        sampler = EpochSampler(dataset, num_replicas=self.replicas, rank=rank, shuffle=True, seed=self.seed)
+        sampler = EpochSampler(dataset, num_replicas=self.replicas, rank=rank, shuffle=not self.fresh, seed=self.seed)
         if self.trainer:
             # Lightning starts the first workers before it calls `set_epoch`, and before it moves `current_epoch` to
             # where a resumed training is: this is the counter that both follow.

@@ -22,13 +22,16 @@ from engine import (
     render_image,
 )
 from engine.progress import progress
+from learn.augment import Augmentation
 from learn.crop import Crop
-from learn.targets import Targets
+from learn.targets import CORE_THRESHOLD, EDEMA_THRESHOLD, Targets
 
 FIXED_SEED = 0
 """Seed of the thresholds of validation and test: the same for every network, so that scores compare."""
-FIXED, DRAWN = 0, 1
-"""First counter of the streams (what, epoch, row): thresholds that never change, or change every epoch."""
+FIXED, DRAWN, AUGMENTED = 0, 1, 2
+"""First counter of the streams (what, epoch, row): thresholds that never change, or change every epoch, and masks."""
+THRESHOLDS = (CORE_THRESHOLD, EDEMA_THRESHOLD)
+"""In the order in which they are drawn."""
 
 
 class TumorDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -43,6 +46,7 @@ class TumorDataset(Dataset[tuple[Tensor, Tensor]]):
         seed: of the thresholds drawn in every epoch.
         fixed_thresholds: True for validation and test.
         in_memory: decode every density once and keep it (float16, cropped); otherwise read the store each time.
+        augmentation: how much the masks differ from exact ones; not with fixed thresholds.
     """
 
     def __init__(
@@ -55,21 +59,39 @@ class TumorDataset(Dataset[tuple[Tensor, Tensor]]):
         seed: int = 0,
         fixed_thresholds: bool = False,
         in_memory: bool = False,
+        augmentation: Augmentation | None = None,
     ) -> None:
+        self.augmentation, self.spacing = augmentation, store.grid.spacing
         self.store, self.rows, self.crop, self.seed = store, np.asarray(rows), crop, seed
         self.fixed_thresholds, self.epoch = fixed_thresholds, 0
         self.tissue = np.ascontiguousarray(crop.apply(tissue))
         columns = {name: values[self.rows] for name, values in store.parameters.items()}
-        self.encoded = torch.from_numpy(targets.encode(columns))  # (n, outputs)
+        unknown_yet = {name: np.zeros(len(self.rows)) for name in THRESHOLDS}
+        self.encoded = torch.from_numpy(targets.encode(columns | unknown_yet))  # (n, outputs)
+        self.drawn = [(output, THRESHOLDS.index(n)) for output, n in enumerate(targets.names) if n in THRESHOLDS]
+        self.targets = targets
         self.densities = self._decode_all() if in_memory else None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:  # (1, x, y, z), (outputs,)
-        core, edema = observe(self.density(index), *self.thresholds(index))
-        image = render_image(core, edema, self.tissue)
-        return torch.from_numpy(image)[None], self.encoded[index]
+        thresholds = self.thresholds(index)
+        image = render_image(*self._masks(index, thresholds), self.tissue)
+        target = self.encoded[index]
+        if self.drawn:
+            target = target.clone()
+            for output, which in self.drawn:
+                target[output] = float(self.targets.quantities[output].encode(thresholds[which]))
+        return torch.from_numpy(image)[None], target
+
+    def _masks(self, index: int, thresholds: tuple[float, float]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """The masks (core, edema) of a sample, in training as they might be drawn."""
+        density = self.density(index)
+        if self.augmentation is None or self.fixed_thresholds:
+            return observe(density, *thresholds)
+        rng = random_stream(self.seed, AUGMENTED, self.epoch, int(self.rows[index]))
+        return self.augmentation.masks(density, thresholds, self.spacing, rng)
 
     def set_epoch(self, epoch: int) -> None:
         """Which epoch's thresholds to draw."""
@@ -80,7 +102,7 @@ class TumorDataset(Dataset[tuple[Tensor, Tensor]]):
         row = int(self.rows[index])
         if self.fixed_thresholds:
             return fixed_thresholds(row)
-        return _draw(random_stream(self.seed, DRAWN, self.epoch, row))
+        return draw_thresholds(random_stream(self.seed, DRAWN, self.epoch, row))
 
     def density(self, index: int) -> NDArray[np.float32]:
         """The cropped density [1] of a sample."""
@@ -99,7 +121,7 @@ class TumorDataset(Dataset[tuple[Tensor, Tensor]]):
 
 def fixed_thresholds(row: int) -> tuple[float, float]:
     """The (core, edema) thresholds with which a row of any store is validated and tested."""
-    return _draw(random_stream(FIXED_SEED, FIXED, 0, row))
+    return draw_thresholds(random_stream(FIXED_SEED, FIXED, 0, row))
 
 
 def draw_fixed_image(density: NDArray[np.floating], row: int, tissue: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -107,5 +129,6 @@ def draw_fixed_image(density: NDArray[np.floating], row: int, tissue: NDArray[np
     return render_image(*observe(density, *fixed_thresholds(row)), tissue)
 
 
-def _draw(rng: np.random.Generator) -> tuple[float, float]:
+def draw_thresholds(rng: np.random.Generator) -> tuple[float, float]:
+    """A (core, edema) pair of thresholds."""
     return float(rng.uniform(*CORE_THRESHOLD_RANGE)), float(rng.uniform(*EDEMA_THRESHOLD_RANGE))

@@ -8,17 +8,23 @@ Source: Ezhov et al., Learn-Morph-Infer (2023), Table 2, and the authors' evalua
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import bootstrap
 
-from engine import Atlas
+from engine import Atlas, random_stream
 
 DICE_THRESHOLDS = (0.01, 0.1, 0.8)
 """Densities [1] at which true and predicted tumors are compared (the paper's)."""
 SUPPORT = 1e-4
 """Density and tissue fraction above which a voxel counts (the authors')."""
+ABSOLUTE = ("core_threshold", "edema_threshold", "coupling")
+"""Parameters whose error is a difference: they may be 0, or are fractions already."""
+RESAMPLES = 1000
+"""Of a bootstrap interval."""
 
 Density = NDArray[np.floating]
 
@@ -68,37 +74,55 @@ def parameter_errors(
         extent: edges of the grid [mm], (3,).
 
     Returns:
-        `NAME_relative_error` = |predicted - true| / true, and `origin_error_mm`, the distance [mm]; (n,) each.
+        `NAME_relative_error` = |predicted - true| / true, for `ABSOLUTE` names `NAME_error` = |predicted - true|,
+        and `origin_error_mm`, the distance [mm]; (n,) each.
     """
     errors = {}
     for name, values in predicted.items():
         difference = np.asarray(values, dtype=np.float64) - true[name]
         if name == "origin":
             errors["origin_error_mm"] = np.linalg.norm(difference * extent, axis=1)
+        elif name in ABSOLUTE:
+            errors[f"{name}_error"] = np.abs(difference)
         else:
             errors[f"{name}_relative_error"] = np.abs(difference) / np.asarray(true[name])
     return errors
 
 
-def summarize(scores: Mapping[str, NDArray[np.float64]]) -> dict[str, float | int]:
+def summarize(scores: Mapping[str, NDArray[np.float64]]) -> dict[str, float | int | list[float]]:
     """Scores of many samples as the flat numbers of `metrics.json`.
 
     Args:
         scores: name -> one value a sample, (n,); NaN where a sample had nothing to compare.
 
     Returns:
-        `dice_*` and `origin_error_mm` and relative errors as `_mean` and `_median`, MAE as its mean under its own
-        name. NaN samples stay out of these numbers and are counted in `NAME_undefined`; a score that is
-        undefined for every sample is 0, as the paper prints its CSF column.
+        Every score as `NAME_mean` and `NAME_median`, each with its 95% interval under bootstrap as `_interval`; the
+        mean of an MAE stands under its own name. NaN samples stay out of these numbers and are counted in
+        `NAME_undefined`; a score that is undefined for every sample is 0, as the paper prints its CSF column.
     """
-    summary: dict[str, float | int] = {}
+    summary: dict[str, float | int | list[float]] = {}
     for name, values in scores.items():
         defined = values[~np.isnan(values)]
-        mean, median = (float(defined.mean()), float(np.median(defined))) if defined.size else (0.0, 0.0)
-        if name.startswith("mae_"):
-            summary[name] = mean
-        else:
-            summary |= {f"{name}_mean": mean, f"{name}_median": median}
+        mean_name = name if name.startswith("mae_") else f"{name}_mean"
+        summary[mean_name] = float(defined.mean()) if defined.size else 0.0
+        summary[f"{name}_mean_interval"] = bootstrap_interval(defined, np.mean)
+        summary[f"{name}_median"] = float(np.median(defined)) if defined.size else 0.0
+        summary[f"{name}_median_interval"] = bootstrap_interval(defined, np.median)
         if name.startswith(("dice_", "mae_")):
             summary[f"{name}_undefined"] = int(values.size - defined.size)
     return summary
+
+
+def bootstrap_interval(values: NDArray[np.float64], statistic: Callable[..., Any]) -> list[float]:
+    """The 95% percentile interval of a statistic under resampling of the samples, [low, high].
+
+    Args:
+        values: one a sample, (n,), without NaN; of a single value the interval is that value, of none 0.
+        statistic: `np.mean`, `np.median` or the like, with `axis`.
+    """
+    if values.size < 2:
+        return [float(values.sum())] * 2
+    interval = bootstrap(
+        (values,), statistic, n_resamples=RESAMPLES, method="percentile", random_state=random_stream(0), batch=100
+    ).confidence_interval
+    return [float(interval.low), float(interval.high)]

@@ -26,7 +26,7 @@ def model_card(metadata: Mapping[str, Any], parameters: int) -> str:
         "physics version": metadata.get("physics_version", "not recorded"),
         "atlas": f"{atlas['name']} ({atlas['content_hash'][:12]})",
         "grid": f"{' x '.join(map(str, grid['shape']))} at {grid['spacing']:g} mm",
-        "predicts": ", ".join(target["name"] for target in metadata["targets"]),
+        "predicts": _answer(metadata),
         "network": f"{metadata['architecture']['filters']} filters, {parameters:,} parameters",
         "prior": _inline(metadata.get("prior", "")),
     }
@@ -35,6 +35,12 @@ def model_card(metadata: Mapping[str, Any], parameters: int) -> str:
         if metadata.get(title):
             sections += [f"## {title.capitalize()}", _table(metadata[title])]
     return "\n\n".join(sections) + "\n"
+
+
+def _answer(metadata: Mapping[str, Any]) -> str:
+    names = ", ".join(target["name"] for target in metadata["targets"])
+    components = metadata.get("components", 0)
+    return f"{names}, as a mixture of {components} Gaussians" if components else names
 
 
 def _table(facts: Mapping[str, Any]) -> str:

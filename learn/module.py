@@ -1,4 +1,7 @@
-"""Training of the inverse network: loss, optimizer, schedule, weight averaging, validation errors."""
+"""Training of the inverse network: loss, optimizer, schedule, weight averaging, validation errors.
+
+A network that predicts a point is fitted by squared error, one that predicts a distribution by likelihood.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from engine import InputError
 from learn.datamodule import TumorDataModule
 from learn.metrics import parameter_errors
+from learn.mixture import Mixture
 from learn.network import InverseNetwork
 from learn.targets import Targets
 
@@ -75,14 +79,17 @@ class Optimization:
 
 
 class InverseModule(pl.LightningModule):
-    """Fits a network to encoded targets by mean squared error.
+    """Fits a network to encoded targets.
 
     Args:
-        network: to train.
-        targets: meaning of its outputs, for the validation errors.
+        network: to train; parameters that need no gradient stay as they are.
+        targets: meaning of its outputs, or of the quantities that they distribute.
         extent: edges of the grid [mm], (3,).
         optimization: how the weights move.
+        mixture: how the outputs describe a distribution; None: they are the targets themselves.
     """
+
+    loss_weights: Tensor
 
     def __init__(
         self,
@@ -90,8 +97,11 @@ class InverseModule(pl.LightningModule):
         targets: Targets,
         extent: NDArray[np.float64],
         optimization: Optimization | None = None,
+        mixture: Mixture | None = None,
     ) -> None:
         super().__init__()
+        self.mixture = mixture
+        self.register_buffer("loss_weights", torch.from_numpy(targets.weights), persistent=False)
         self.network, self.targets, self.extent = network, targets, extent
         self.optimization = optimization or Optimization()
         self.average: AveragedModel | None = None
@@ -107,17 +117,23 @@ class InverseModule(pl.LightningModule):
         return chosen
 
     def forward(self, image: Tensor) -> Tensor:
-        """Encoded prediction, (B, outputs), of images (B, 1, x, y, z)."""
+        """Outputs (B, outputs) of images (B, 1, x, y, z)."""
         return self.answering_network(image)
 
+    def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """What is minimized: weighted mean squared error, or negative log likelihood."""
+        if self.mixture is not None:
+            return self.mixture.loss(outputs, target)
+        return (self.loss_weights * (outputs - target).square()).mean()
+
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        """Mean squared error of a batch, every output weighted alike.
+        """Loss of a batch.
 
         Raises:
             InputError: the loss is not finite.
         """
         image, target = batch
-        loss = torch.nn.functional.mse_loss(self.network(image).float(), target)
+        loss = self.loss(self.network(image).float(), target)
         if not torch.isfinite(loss):
             raise InputError("the training diverged: lower optimizer.learning_rate, or use trainer.precision=32-true")
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(image))
@@ -131,9 +147,9 @@ class InverseModule(pl.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         """Keep predictions and targets for the errors of the epoch."""
         image, target = batch
-        prediction = self(image).float()
-        loss = torch.nn.functional.mse_loss(prediction, target)
-        self.log("val_loss", loss, prog_bar=True, batch_size=len(image), sync_dist=True)
+        outputs = self(image).float()
+        prediction = outputs if self.mixture is None else self.mixture.mean(outputs)
+        self.log("val_loss", self.loss(outputs, target), prog_bar=True, batch_size=len(image), sync_dist=True)
         self._validated.append((prediction.cpu(), target.cpu()))
 
     def on_validation_epoch_end(self) -> None:
@@ -148,7 +164,7 @@ class InverseModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a rate that changes after every batch."""
         optimizer = torch.optim.AdamW(
-            self.network.parameters(),
+            [parameter for parameter in self.network.parameters() if parameter.requires_grad],
             lr=self.optimization.learning_rate,
             weight_decay=self.optimization.weight_decay,
         )

@@ -71,7 +71,9 @@ class InverseNetwork(nn.Module):
         outputs: number of predicted quantities, >= 1.
         context: atlas channels (channels, x, y, z), float32, coordinates first; None builds the paper's network.
             Images must then have exactly the context's size.
-        origin_outputs: which outputs are the origin's x, y, z (anchored form only); empty if none is.
+        origin_outputs: which outputs are the origin's x, y, z (anchored form only), maybe several times over; empty
+            if none is.
+        pool: the convolutions see means over pool³ voxels, >= 1; the moments see every voxel.
     """
 
     context: Tensor | None
@@ -83,8 +85,10 @@ class InverseNetwork(nn.Module):
         outputs: int = 5,
         context: Tensor | None = None,
         origin_outputs: tuple[int, ...] = (),
+        pool: int = 1,
     ) -> None:
         super().__init__()
+        self.pool = pool
         self.filters = (filters,) * BLOCKS if isinstance(filters, int) else tuple(filters)
         self.outputs, self.origin_outputs = outputs, tuple(origin_outputs)
         first, last = self.filters[0], self.filters[-1]
@@ -118,9 +122,9 @@ class InverseNetwork(nn.Module):
 
     def trunk(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The convolutional features of an image, after the last and after the second block."""
-        features = self.stem(image)  # (B, filters, x/2, y/2, z/2)
+        features = self.stem(self.pooled(image))  # (B, filters, x/2, y/2, z/2)
         if self.context is not None:
-            features = features + self.context_stem(self.context[None])
+            features = features + self.context_stem(self.pooled(self.context[None]))
         features = torch.relu(features)
         for number, block in enumerate(self.blocks):
             features = in_trusted_precision(block, features)
@@ -130,12 +134,16 @@ class InverseNetwork(nn.Module):
                 features = torch.max_pool3d(features, kernel_size=2)
         return features, middle
 
+    def pooled(self, image: Tensor) -> Tensor:
+        """Means over pool³ voxels."""
+        return image if self.pool == 1 else torch.nn.functional.avg_pool3d(image, self.pool)
+
     def anchor(self, outputs: Tensor, moments: Tensor) -> Tensor:
         """Add the center of the core to the origin's outputs."""
         if not self.origin_outputs:
             return outputs
         shift = torch.zeros_like(outputs)
-        shift[:, list(self.origin_outputs)] = moments[:, CORE_CENTER]
+        shift[:, list(self.origin_outputs)] = moments[:, CORE_CENTER].repeat(1, len(self.origin_outputs) // COORDINATES)
         return outputs + shift
 
 

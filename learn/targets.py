@@ -7,15 +7,17 @@ Bounds set the scale only; nothing is clipped, so every positive number can be e
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine import InputError
+from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, InputError
 
 AXES = ("x", "y", "z")
+CORE_THRESHOLD, EDEMA_THRESHOLD = "core_threshold", "edema_threshold"
+"""Names of the densities [1] at which T1Gd and FLAIR begin to show tumor; no columns of a store (learn.dataset)."""
 
 
 @dataclass(frozen=True)
@@ -23,17 +25,19 @@ class Quantity:
     """One number that the network predicts.
 
     Attributes:
-        name: a column of the store, or `origin_x`, `origin_y`, `origin_z`.
+        name: a column of the store, `origin_x`, `origin_y`, `origin_z`, or a threshold.
         bounds: physical values that encode to -1 and 1, lower < upper; positive on a logarithmic scale.
         scale: `linear` or `log`.
+        weight: how much its squared error counts in training, > 0.
 
     Raises:
-        InputError: the scale is unknown or the bounds do not fit it.
+        InputError: the scale is unknown, the bounds do not fit it, or the weight is not positive.
     """
 
     name: str
     bounds: tuple[float, float]
     scale: str = "linear"
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse a scaling that cannot be inverted."""
@@ -43,6 +47,8 @@ class Quantity:
             raise InputError(f"the scale of {self.name} is {self.scale!r}: it must be linear or log")
         if not (np.isfinite([lower, upper]).all() and lower < upper and (self.scale == "linear" or lower > 0)):
             raise InputError(f"the bounds of {self.name} are {self.bounds}: they do not span a {self.scale} scale")
+        if not (isinstance(self.weight, int | float) and np.isfinite(self.weight) and self.weight > 0):
+            raise InputError(f"the weight of {self.name} is {self.weight}: it must be a number > 0")
 
     def encode(self, physical: ArrayLike) -> NDArray[np.float64]:
         """Physical values of any shape to the scale where the bounds are -1 and 1."""
@@ -72,6 +78,9 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity("duration", (50.0, 1500.0), "log"),
         # What the mass-effect model is drawn from where the coupling varies [kPa] (engine.model; README).
         Quantity("coupling", (0.0, 25.0)),
+        # Drawn uniformly from these (engine.imaging).
+        Quantity(CORE_THRESHOLD, CORE_THRESHOLD_RANGE),
+        Quantity(EDEMA_THRESHOLD, EDEMA_THRESHOLD_RANGE),
         # Where the brain lies in the cube [fraction of the extent]: its box is about 0.6, 0.75 and 0.6 wide.
         Quantity("origin_x", (0.1, 0.75)),
         Quantity("origin_y", (0.1, 0.9)),
@@ -86,15 +95,16 @@ def _read_quantity(entry: str | Mapping[str, Any]) -> Quantity:
     name = settings.pop("name", None)
     if not isinstance(name, str) or name not in QUANTITIES:
         raise InputError(f"unknown targets {[name]}: choose from {', '.join(QUANTITIES)}")
-    unknown = settings.keys() - {"bounds", "scale"}
+    unknown = settings.keys() - {"bounds", "scale", "weight"}
     if unknown:
-        raise InputError(f"the target {name} has no setting {', '.join(sorted(unknown))}: give bounds or scale")
+        raise InputError(f"the target {name} has no setting {', '.join(sorted(unknown))}: give bounds, scale or weight")
     declared = QUANTITIES[name]
     try:
         lower, upper = (float(value) for value in settings.get("bounds", declared.bounds))
     except (TypeError, ValueError) as error:
         raise InputError(f"the bounds of {name} are {settings['bounds']}: give two numbers") from error
-    return Quantity(name, (lower, upper), settings.get("scale", declared.scale))
+    changes: dict[str, Any] = settings | {"bounds": (lower, upper)}
+    return replace(declared, **changes)
 
 
 class Targets:
@@ -120,7 +130,7 @@ class Targets:
         """The set with these names, scaled as declared in `QUANTITIES`.
 
         Args:
-            entries: names, or mappings of a `name` and its own `bounds` or `scale`.
+            entries: names, or mappings of a `name` and its own `bounds`, `scale` or `weight`.
 
         Raises:
             InputError: a name or a key is unknown, or a scaling cannot be inverted.
@@ -132,11 +142,21 @@ class Targets:
     @classmethod
     def from_metadata(cls, entries: Iterable[Mapping[str, Any]]) -> Targets:
         """The inverse of `metadata`."""
-        return cls(Quantity(e["name"], (e["bounds"][0], e["bounds"][1]), e["scale"]) for e in entries)
+        return cls(
+            Quantity(e["name"], (e["bounds"][0], e["bounds"][1]), e["scale"], e.get("weight", 1.0)) for e in entries
+        )
 
     def metadata(self) -> list[dict[str, Any]]:
         """The set as plain values for a JSON header."""
-        return [{"name": q.name, "bounds": list(q.bounds), "scale": q.scale} for q in self.quantities]
+        return [
+            {"name": q.name, "bounds": list(q.bounds), "scale": q.scale, "weight": q.weight} for q in self.quantities
+        ]
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """How much each output's squared error counts, with mean 1, float32 (outputs,)."""
+        weights = np.array([q.weight for q in self.quantities], dtype=np.float32)
+        return weights / weights.mean()
 
     def __len__(self) -> int:
         return len(self.quantities)

@@ -20,6 +20,7 @@ from safetensors.torch import save
 
 from engine import Grid, InputError
 from learn.crop import Crop
+from learn.mixture import Mixture
 from learn.model_card import model_card
 from learn.network import InverseNetwork
 from learn.targets import Targets
@@ -41,12 +42,34 @@ class TrainedNetwork:
     metadata: dict[str, Any]
     path: Path
 
-    def predict(self, images: NDArray[np.float32], batch_size: int = 32) -> dict[str, NDArray[np.float64]]:
-        """Physical columns for images on the full grid, see `Estimator.predict`."""
+    @property
+    def mixture(self) -> Mixture | None:
+        """How the outputs describe a distribution; None if they are a point."""
+        components = self.metadata.get("components", 0)
+        return Mixture(components, len(self.targets)) if components else None
+
+    def outputs(self, images: NDArray[np.float32], batch_size: int = 32) -> torch.Tensor:
+        """What the network says of images on the full grid (B, x, y, z): (B, outputs), float32."""
         cropped = np.ascontiguousarray(self.crop.apply(images), dtype=np.float32)
         with torch.inference_mode():
             parts = [self.network(batch[:, None]) for batch in torch.from_numpy(cropped).split(batch_size)]
-        return self.targets.decode(torch.cat(parts).float().numpy())
+        return torch.cat(parts).float()
+
+    def predict(self, images: NDArray[np.float32], batch_size: int = 32) -> dict[str, NDArray[np.float64]]:
+        """Physical columns for images on the full grid, see `Estimator.predict`."""
+        outputs = self.outputs(images, batch_size)
+        point = outputs if self.mixture is None else self.mixture.mean(outputs)
+        return self.targets.decode(point.numpy())
+
+    def sample(self, images: NDArray[np.float32], count: int, seed: int = 0) -> dict[str, NDArray[np.float64]]:
+        """Draws from the distribution of each tumor, see `Estimator.sample`."""
+        if self.mixture is None:
+            raise InputError(f"the weights {self.metadata['name']} predict a point, not a distribution: use predict")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            drawn = self.mixture.distribution(self.outputs(images)).sample((count,)).transpose(0, 1)  # (B, count, q)
+        columns = self.targets.decode(drawn.reshape(-1, len(self.targets)).numpy())
+        return {name: values.reshape(len(images), count, *values.shape[1:]) for name, values in columns.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +95,11 @@ class Estimator:
         names = [name for part in self.parts for name in part.targets.names]
         if len(set(names)) < len(names):
             raise InputError(f"the weights predict {', '.join(names)}: keep one network for each quantity")
+
+    @property
+    def name(self) -> str:
+        """The names of all networks."""
+        return " + ".join(part.metadata["name"] for part in self.parts)
 
     @property
     def network(self) -> InverseNetwork:
@@ -116,6 +144,32 @@ class Estimator:
         Raises:
             InputError: the images have another shape than the network's grid, or values outside [0, 1].
         """
+        self._refuse_other_images(images)
+        columns: dict[str, NDArray[np.float64]] = {}
+        for part in self.parts:
+            columns |= part.predict(images)
+        return columns
+
+    def sample(self, images: NDArray[np.float32], count: int, seed: int = 0) -> dict[str, NDArray[np.float64]]:
+        """Draws from the joint distribution of each tumor's parameters that a network predicts.
+
+        Args:
+            images: as of `predict`, (B, x, y, z).
+            count: draws a tumor.
+            seed: of the draws.
+
+        Returns:
+            name -> (B, count), `origin` (B, count, 3); the thresholds, too, if the network predicts them.
+
+        Raises:
+            InputError: as `predict`; or there are several networks, or one that predicts a point.
+        """
+        self._refuse_other_images(images)
+        if len(self.parts) > 1:
+            raise InputError(f"{len(self.parts)} networks have no joint distribution: give one that predicts all")
+        return self.parts[0].sample(images, count, seed)
+
+    def _refuse_other_images(self, images: NDArray[np.float32]) -> None:
         if images.ndim != 4 or images.shape[1:] != self.grid.shape:
             raise InputError(
                 f"images have shape {images.shape}: the network {self.metadata['name']} needs "
@@ -123,10 +177,6 @@ class Estimator:
             )
         if not (np.isfinite(images).all() and images.min() >= 0 and images.max() <= 1):
             raise InputError("images have values outside [0, 1]: make them with engine.render_image")
-        columns: dict[str, NDArray[np.float64]] = {}
-        for part in self.parts:
-            columns |= part.predict(images)
-        return columns
 
 
 def save_weights(path: str | Path, network: InverseNetwork, metadata: Mapping[str, Any]) -> Path:
@@ -147,6 +197,7 @@ def save_weights(path: str | Path, network: InverseNetwork, metadata: Mapping[st
             "filters": network.filters,
             "outputs": network.outputs,
             "origin_outputs": list(network.origin_outputs),
+            "pool": network.pool,
         },
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -224,6 +275,7 @@ def _load_file(path: Path) -> TrainedNetwork:
             outputs=architecture["outputs"],
             context=tensors.get("context"),
             origin_outputs=tuple(architecture["origin_outputs"]),
+            pool=architecture.get("pool", 1),
         )
         network.load_state_dict(tensors)
         targets = Targets.from_metadata(metadata["targets"])

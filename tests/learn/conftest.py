@@ -12,10 +12,11 @@ import torch
 from engine import Store, open_store
 from engine.command import compose
 from engine.generate import main as generate
+from learn.build import build_network
 from learn.crop import Crop
 from learn.network import InverseNetwork
 from learn.targets import Targets
-from learn.train import build_network, store_facts
+from learn.train import store_facts
 from learn.weights import save_weights
 
 SAMPLES = 32

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine import Atlas, Grid
-from learn.metrics import density_errors, dice, parameter_errors, summarize
+from learn.metrics import bootstrap_interval, density_errors, dice, parameter_errors, summarize
 
 
 def make_line(*values: float) -> np.ndarray:
@@ -64,3 +64,20 @@ def test_undefined_scores_are_counted_not_dropped() -> None:
     assert summary["dice_0.8_undefined"] == 1
     assert summary["mae_csf"] == 0.0
     assert summary["mae_csf_undefined"] == 4
+
+
+def test_a_bootstrap_interval_is_as_wide_as_theory_says() -> None:
+    values = np.random.default_rng(0).normal(5.0, 2.0, size=400)
+    low, high = bootstrap_interval(values, np.mean)
+    assert low < values.mean() < high
+    assert (high - low) / 2 == pytest.approx(1.96 * values.std() / np.sqrt(400), rel=0.1)
+    assert bootstrap_interval(values, np.mean) == [low, high]
+    assert bootstrap_interval(values[:1], np.median) == [values[0], values[0]]
+    assert bootstrap_interval(values[:0], np.median) == [0.0, 0.0]
+
+
+def test_fractions_are_compared_by_their_difference() -> None:
+    true, predicted = {"coupling": np.array([0.0]), "core_threshold": np.array([0.6])}, {"coupling": np.array([2.0])}
+    assert parameter_errors(true, predicted | {"core_threshold": np.array([0.5])}, np.ones(3)) == {
+        "coupling_error": pytest.approx([2.0]), "core_threshold_error": pytest.approx([0.1])
+    }  # fmt: skip

@@ -69,6 +69,8 @@ def test_metadata_round_trip() -> None:
         ([{"name": "mu1", "bounds": [1, 2, 3]}], "two numbers"),
         ([{"name": "mu1", "bounds": "wide"}], "two numbers"),
         ([{"name": "mu1", "scale": "cubic"}], "linear or log"),
+        ([{"name": "mu1", "weight": 0}], "weight of mu1 is 0"),
+        ([{"name": "mu1", "weight": "heavy"}], "weight of mu1 is heavy"),
         ([], "at least one"),
         (["mu1", "mu1"], "only once"),
         (["mu1", "origin_x"], "all three axes"),
@@ -90,3 +92,11 @@ def test_missing_columns_are_named() -> None:
 def test_scalings_without_inverse_are_refused(bounds: tuple[float, float], scale: str) -> None:
     with pytest.raises(InputError):
         Quantity("mu1", bounds, scale)
+
+
+def test_weights_say_how_much_an_error_counts() -> None:
+    targets = Targets.named([{"name": "mu1", "weight": 3}, "mu2"])
+    np.testing.assert_allclose(targets.weights, [1.5, 0.5])
+    assert Targets.from_metadata(targets.metadata()).quantities == targets.quantities
+    old = [{key: value for key, value in entry.items() if key != "weight"} for entry in targets.metadata()]
+    assert Targets.from_metadata(old).weights.tolist() == [1, 1]

@@ -16,10 +16,13 @@ from safetensors.torch import load_file
 
 from engine import PRIORS, InputError, Store
 from engine.command import compose, help_text, run_command
+from learn.build import build_network
+from learn.checkpoints import SplitCheckpoints
 from learn.crop import Crop
 from learn.module import InverseModule
+from learn.resume import CHECKPOINT, decisive_settings, find_checkpoint
 from learn.targets import Targets
-from learn.train import CHECKPOINT, build_network, decisive_settings, find_checkpoint, main
+from learn.train import main
 from learn.weights import load_weights
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -67,7 +70,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(
     expected, found = load_file(finished / WEIGHTS), load_file(tmp_path / WEIGHTS)
     for name, tensor in expected.items():
         assert torch.equal(tensor, found[name]), name
-    states = [torch.load(out / CHECKPOINT, weights_only=True) for out in (finished, tmp_path)]
+    states = [SplitCheckpoints().load_checkpoint(out / CHECKPOINT) for out in (finished, tmp_path)]
     for name, tensor in states[0]["state_dict"].items():
         assert torch.equal(tensor, states[1]["state_dict"][name]), name
 

@@ -1,0 +1,135 @@
+"""How far a network's answers are from the tumors of a store: predict, simulate again, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import Atlas, FisherKolmogorovParameters, InputError, Store, nearest_tissue, simulate
+from engine.model import Model, model_of
+from engine.parameters import Parameters
+from engine.progress import progress
+from learn.dataset import draw_fixed_image, fixed_thresholds
+from learn.metrics import density_errors, parameter_errors, summarize
+from learn.targets import CORE_THRESHOLD, EDEMA_THRESHOLD
+from learn.weights import Estimator
+
+BATCH = 32
+"""Samples predicted and simulated together."""
+
+Columns = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of every sample.
+
+    Attributes:
+        rows: of the store, int (n,).
+        scores: name -> (n,), NaN where a sample had nothing to compare.
+        tumors: the predictions, as they were simulated again.
+        moved: number of predicted origins outside tissue, simulated from the nearest tissue.
+        not_converged: number of predictions whose displacement could not be solved for.
+    """
+
+    rows: NDArray[np.intp]
+    scores: Columns
+    tumors: tuple[Parameters, ...]
+    moved: int
+    not_converged: int
+
+    def summary(self) -> dict[str, float | int | list[float]]:
+        """The numbers of `metrics.json`."""
+        counts = {
+            "count": len(self.rows),
+            "origins_moved_into_tissue": self.moved,
+            "simulations_not_converged": self.not_converged,
+        }
+        return counts | summarize(self.scores)
+
+
+def evaluate(estimator: Estimator, store: Store, rows: NDArray[np.integer], backend: str = "auto") -> Evaluation:
+    """Predict, simulate again, compare.
+
+    Args:
+        estimator: predicts the origin and either mu1, mu2 or diffusivity, proliferation, duration.
+        store: of the simulations, complete for `rows`.
+        rows: which samples, int (n,).
+        backend: that simulates the predictions.
+
+    Raises:
+        InputError: the estimator does not predict a whole tumor.
+    """
+    atlas, model = store.load_atlas(), model_of(store.attributes)
+    scene, scheme, columns = model.scene(atlas), store.attributes["scheme"], store.parameters
+    parts: list[Columns] = []
+    tumors: list[Parameters] = []
+    moved = not_converged = 0
+    with progress("evaluate", len(rows)) as advance:
+        for batch in np.array_split(rows, range(BATCH, len(rows), BATCH)):
+            true = np.stack([store.density(int(row)) for row in batch])
+            images = [draw_fixed_image(density, int(row), scene) for row, density in zip(batch, true, strict=True)]
+            predicted = with_invariants(estimator.predict(np.stack(images)))
+            some, outside = predicted_tumors(predicted, atlas, model)
+            again = simulate(some, atlas, backend=backend, scheme=scheme)
+            parameters = {name: values[batch] for name, values in columns.items()} | thresholds_of(batch)
+            densities = [density_errors(t, p, atlas) for t, p in zip(true, again.density, strict=True)]
+            parts.append(parameter_errors(parameters, predicted, atlas.grid.extent) | _stack(densities))
+            tumors += some
+            moved += outside
+            not_converged += again.ended.count("not_converged")
+            advance(len(batch))
+    scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return Evaluation(np.asarray(rows), scores, tuple(tumors), moved, not_converged)
+
+
+def thresholds_of(rows: NDArray[np.integer]) -> Columns:
+    """The fixed thresholds of some rows as columns, (n,) each."""
+    values = np.array([fixed_thresholds(int(row)) for row in rows]).reshape(-1, 2)
+    return {CORE_THRESHOLD: values[:, 0], EDEMA_THRESHOLD: values[:, 1]}
+
+
+def with_invariants(predicted: Columns) -> Columns:
+    """Predicted columns, with mu1 [mm] and mu2 [1] where they follow from others."""
+    if {"diffusivity", "proliferation", "duration"} <= predicted.keys():
+        time = predicted["duration"]
+        invariants = {
+            "mu1": np.sqrt(predicted["diffusivity"] * time),
+            "mu2": np.sqrt(predicted["proliferation"] * time),
+        }
+        return invariants | predicted
+    return predicted
+
+
+def predicted_tumors(
+    predicted: Mapping[str, NDArray[np.float64]], atlas: Atlas, model: Model | None = None
+) -> tuple[list[Parameters], int]:
+    """Predictions as tumors that can be simulated, and how many origins had to be moved into tissue.
+
+    Args:
+        predicted: physical columns, `mu1`, `mu2` (`with_invariants`) and `origin`; `coupling` if it is predicted.
+        atlas: the brain.
+        model: what grows (default: the first model).
+
+    Raises:
+        InputError: a quantity is missing.
+    """
+    model = model or Model()
+    if "origin" not in predicted:
+        raise InputError("the weights do not predict the origin: give a folder with a network for it as well")
+    if not {"mu1", "mu2"} <= predicted.keys():
+        raise InputError("the weights predict neither mu1, mu2 nor diffusivity, proliferation, duration")
+    places = predicted["origin"].tolist()
+    origins = [nearest_tissue(tuple(place), atlas) for place in places]
+    moved = sum(not np.allclose(new, old) for new, old in zip(origins, places, strict=True))
+    numbers = zip(predicted["mu1"].tolist(), predicted["mu2"].tolist(), origins, strict=True)
+    growths = [FisherKolmogorovParameters.from_invariants(*number) for number in numbers]
+    couplings = predicted["coupling"].clip(0).tolist() if "coupling" in predicted else [None] * len(growths)
+    return [model.with_coupling(*both) for both in zip(growths, couplings, strict=True)], moved
+
+
+def _stack(scores: list[dict[str, float]]) -> Columns:
+    return {name: np.array([score[name] for score in scores]) for name in scores[0]}

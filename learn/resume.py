@@ -1,0 +1,56 @@
+"""Continuing a training: what must not change between its stretches, and where the last one ended."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from engine import InputError, Store
+from learn.targets import Targets
+
+CHECKPOINT = "last.ckpt"
+DECISIVE = (
+    "count", "fresh", "network", "components", "start", "freeze", "channels_last", "optimizer", "augmentation",
+    "epochs", "batch_size", "seed",
+)  # fmt: skip
+"""Settings that change the trained weights: a training is only continued with the same ones."""
+DECISIVE_TRAINER = ("precision", "devices", "num_nodes")
+"""Settings of `trainer` that do, too."""
+
+
+def decisive_settings(cfg: DictConfig, targets: Targets, store: Store) -> dict[str, Any]:
+    """What must not change between the stretches of one training."""
+    settings = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(settings, dict)
+    chosen = {"targets": targets.metadata()} | {name: settings[name] for name in DECISIVE}
+    chosen |= {f"trainer.{name}": settings["trainer"][name] for name in DECISIVE_TRAINER}
+    return chosen | {"samples": len(store)} | {f"data.{key}": value for key, value in store.identity.items()}
+
+
+def find_checkpoint(out: Path, settings: dict[str, Any], resume: bool) -> Path | None:
+    """The checkpoint to continue from, if there is one; records the settings of a new training.
+
+    Raises:
+        InputError: `out` holds a training with other settings, or one that must not be resumed.
+    """
+    checkpoint, record = out / CHECKPOINT, out / "settings.json"
+    if checkpoint.exists():
+        if not resume:
+            raise InputError(f"{out} holds a training already: choose another out=, or continue it with resume=true")
+        before = json.loads(record.read_text()) if record.exists() else {}
+        changed = [name for name in settings if before.get(name) != settings[name]]
+        if changed:
+            raise InputError(
+                f"the training in {out} had another {changed[0]} ({before.get(changed[0])}, now "
+                f"{settings[changed[0]]}): choose another out=, or give the same settings"
+            )
+        return checkpoint
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(settings, indent=2))
+    except OSError as error:
+        raise InputError(f"cannot write to {out} ({error.strerror}): choose another out=") from error
+    return None
