@@ -17,6 +17,9 @@ from engine.kernels.mass_effect import coarsen
 ALIGNMENT = 4
 """The coarse box has a multiple of this many cells along each axis, so that multigrid can halve it twice."""
 
+LAYERS_ABOVE = (1, 2, 1)
+"""Empty coarse cells that are left at least at the upper end of each axis; the elastic kernels want two along y."""
+
 
 class Cutout:
     """A brain cut out of its grid, with at least one coarse cell of empty space around it.
@@ -24,7 +27,9 @@ class Cutout:
     Attributes:
         atlas: the brain on the box's own grid.
         factor: voxels along a coarse cell, a power of 2.
+        low: the box's first voxel in the atlas' grid, int (3,); negative if the box begins outside.
         coarse_brain: coarse cells of which at least half is brain, bool (X, Y, Z).
+        share: 1 / voxels of the brain in each coarse cell (1 where there are none), float32 (X, Y, Z).
         domain: all of the brain for the growth solver, its faces open everywhere.
     """
 
@@ -38,13 +43,13 @@ class Cutout:
             raise InputError(f"a displacement voxel of {factor} voxels is not possible: use 1, 2, 4 or 8")
         places = np.argwhere(atlas.brain)
         self.factor = factor
-        self._low = places.min(axis=0) - factor
-        needed = -(-(places.max(axis=0) + 1 + factor - self._low) // factor)
+        self.low = places.min(axis=0) - factor
+        needed = -(-(places.max(axis=0) + 1 + factor * np.array(LAYERS_ABOVE) - self.low) // factor)
         coarse = -(-needed // ALIGNMENT) * ALIGNMENT
         self._full_shape = atlas.grid.shape
         shape = tuple(int(n) for n in coarse * factor)
-        corner = np.asarray(atlas.grid.corner) + self._low * atlas.grid.spacing
-        white, gray, csf = (_crop(m, self._low, shape) for m in (atlas.white_matter, atlas.gray_matter, atlas.csf))
+        corner = np.asarray(atlas.grid.corner) + self.low * atlas.grid.spacing
+        white, gray, csf = (_crop(m, self.low, shape) for m in (atlas.white_matter, atlas.gray_matter, atlas.csf))
         grid = Grid((shape[0], shape[1], shape[2]), atlas.grid.spacing, tuple(corner.tolist()))
         self.atlas = Atlas(white, gray, csf, grid, atlas.name)
         self.domain: Domain = _open_domain(self.atlas)
@@ -53,23 +58,28 @@ class Cutout:
         count = np.zeros_like(ones)
         coarsen(inside, factor, ones, count)
         self.coarse_brain = 2 * count >= factor**3
-        self._share = (1 / np.maximum(count, 1)).astype(np.float32)
+        self.share = (1 / np.maximum(count, 1)).astype(np.float32)
+
+    @property
+    def coarse_spacing(self) -> float:
+        """Edge of a coarse cell [mm]."""
+        return self.atlas.grid.spacing * self.factor
 
     def crop(self, field: NDArray) -> NDArray:
         """The box's part of a full-grid field (x, y, z)."""
-        return _crop(field, self._low, self.atlas.grid.shape)
+        return _crop(field, self.low, self.atlas.grid.shape)
 
     def embed(self, field: NDArray) -> NDArray:
         """A full-grid field (..., x, y, z) that is 0 outside the box."""
-        outer, inner = _overlap(self._low, field.shape[-3:], self._full_shape)
+        outer, inner = _overlap(self.low, field.shape[-3:], self._full_shape)
         full = np.zeros((*field.shape[:-3], *self._full_shape), dtype=field.dtype)
         full[..., outer[0], outer[1], outer[2]] = field[..., inner[0], inner[1], inner[2]]
         return full
 
     def coarsen(self, field: NDArray[np.float32]) -> NDArray[np.float32]:
         """Means of a box field over the brain's part of every coarse cell, (X, Y, Z)."""
-        mean = np.zeros_like(self._share)
-        coarsen(field, self.factor, self._share, mean)
+        mean = np.zeros_like(self.share)
+        coarsen(field, self.factor, self.share, mean)
         return mean
 
     def refine(self, displacement: NDArray[np.float32]) -> NDArray[np.float32]:

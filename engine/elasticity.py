@@ -91,7 +91,7 @@ def mix_lame(fractions: Mapping[str, Fields], density: Fields) -> tuple[Fields, 
     total = np.zeros_like(c)
     for values in fractions.values():
         total += values
-    rest = np.divide(1 - c, total, where=total > 0, out=np.zeros_like(c))
+    rest = np.divide(1 - c, total, where=total >= np.finfo(total.dtype).tiny, out=np.zeros_like(c))
     lam, mu = MATERIALS["tumor"].lame_lambda * c, MATERIALS["tumor"].lame_mu * c
     for name, values in fractions.items():
         share = rest * values
@@ -106,6 +106,7 @@ class Elasticity:
     Attributes:
         free: 1 on the faces between two cells of the brain, 0 on the others, which are held; (3, x, y, z).
         spacing: h [mm].
+        levels: the grids, finest first, and the `coarsenings` that lead from each to the next.
         iterations: of all solves so far.
     """
 
@@ -120,17 +121,17 @@ class Elasticity:
             raise InputError("the brain reaches the edge of the elastic grid: leave a layer of cells around it")
         self.spacing = spacing
         self.levels = [Level(brain, dtype)]
-        self._coarsenings: list[Coarsening] = []
+        self.coarsenings: list[Coarsening] = []
         while self.levels[-1].can_coarsen:
-            self._coarsenings.append(Coarsening(self.levels[-1].inside))
-            self.levels.append(Level(self._coarsenings[-1].brain, dtype))
+            self.coarsenings.append(Coarsening(self.levels[-1].inside))
+            self.levels.append(Level(self.coarsenings[-1].brain, dtype))
         self.free = self.levels[0].free
         self.iterations = 0
 
     def set_lame(self, lam: Fields, mu: Fields) -> None:
         """Take λ, μ [kPa] of the cells, (x, y, z); outside the brain they do not count."""
         self.levels[0].assemble(lam, mu)
-        for coarsening, fine, coarse in zip(self._coarsenings, self.levels[:-1], self.levels[1:], strict=True):
+        for coarsening, fine, coarse in zip(self.coarsenings, self.levels[:-1], self.levels[1:], strict=True):
             coarse.assemble(coarsening.mean(fine.lam), coarsening.mean(fine.mu))
 
     def push(self, pressure: Fields) -> Fields:

@@ -23,7 +23,6 @@ Source: Ezhov et al., Learn-Morph-Infer, Medical Image Analysis 83 (2023) 102672
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from math import ceil
@@ -32,15 +31,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.atlas import Atlas
-from engine.cutout import cutout_of
+from engine.cutout import Cutout, cutout_of
 from engine.elasticity import TOLERANCE, NotConverged
 from engine.fisher_kolmogorov import seed_density
 from engine.moving_brain import MovingBrain
 from engine.parameters import MassEffectParameters
+from engine.pushed import Counts, Pushed, pushed_of
 from engine.threads import run_in_order
 from engine.time_steps import REACTION, Schedule, schedule
-
-Field = NDArray[np.float32]
 
 DISPLACEMENT_SPACING = 3.6
 """Voxel [mm] on which the displacement is solved for (chosen by us: benches/mass_effect.py)."""
@@ -52,35 +50,6 @@ FRONT = 1.0
 """Largest way of the front in a time step [mm] (chosen by us, likewise): where it is wide, rho dt alone allows more."""
 FOLDED_WARNING = 0.01
 """Part of the brain with det(I + ∇u) <= 0 above which the displacement is not to be believed."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pushed:
-    """What became of a tumor and its brain; fields are float32 on the atlas' grid.
-
-    Attributes:
-        density: c [1], (x, y, z).
-        white_matter: fraction [1] after the displacement, (x, y, z); likewise `gray_matter` and `csf`. Where matter
-            is compressed they sum to more than 1.
-        displacement: u [mm] at the voxels' centers, (3, x, y, z), axes RAS.
-        minimum_jacobian: lowest det(I + ∇u) in the brain [1].
-        folded: part of the brain where it is not positive [1].
-        ended: `duration`, `too_big` or `not_converged`; fields are where it stood then.
-        updates: tissue-voxel updates of growth.
-        solves: displacement solves, and `iterations` of all of them together.
-    """
-
-    density: Field
-    white_matter: Field
-    gray_matter: Field
-    csf: Field
-    displacement: Field
-    minimum_jacobian: float
-    folded: float
-    ended: str
-    updates: int
-    solves: int
-    iterations: int
 
 
 def run(
@@ -109,19 +78,19 @@ def run(
     Raises:
         InputError: an origin outside tissue.
     """
-    factor = 2 ** max(0, round(np.log2(displacement_spacing / atlas.grid.spacing)))
     start = seed_density(atlas, parameters.origin) if initial is None else (initial * atlas.tissue).astype(np.float32)
-    brain = MovingBrain(cutout_of(atlas, factor), parameters.coupling, start, tolerance)
+    brain = MovingBrain(cutout_for(atlas, displacement_spacing), parameters.coupling, start, tolerance)
     most = None if stop_volume is None else atlas.grid.voxels_in(stop_volume)
     ended = "duration"
     try:
-        for _ in _intervals(brain, _times(parameters, atlas.grid.spacing, accuracy), SHIFT / accuracy):
+        for _ in _intervals(brain, times_of(parameters, atlas.grid.spacing, accuracy), SHIFT / accuracy):
             if most is not None and np.count_nonzero(brain.c >= stop_density) > most:
                 ended = "too_big"
                 break
     except NotConverged:
         ended = "not_converged"
-    return _result(brain, ended)
+    counts = Counts(brain.updates, brain.solves, brain.iterations)
+    return pushed_of(brain.cutout, (brain.c, *brain.matter), brain.carried, ended, counts)
 
 
 def run_all(
@@ -141,17 +110,12 @@ def run_all(
     return run_in_order(tasks, threads)
 
 
-def _result(brain: MovingBrain, ended: str) -> Pushed:
-    embed = brain.cutout.embed
-    white, gray, csf = (embed(m) for m in brain.matter)
-    minimum, folded = brain.folding()
-    return Pushed(
-        embed(brain.c), white, gray, csf, embed(brain.displacement()), minimum, folded, ended, brain.updates,
-        brain.solves, brain.iterations,
-    )  # fmt: skip
+def cutout_for(atlas: Atlas, displacement_spacing: float = DISPLACEMENT_SPACING) -> Cutout:
+    """The cutout with coarse cells of about `displacement_spacing` [mm]."""
+    return cutout_of(atlas, 2 ** max(0, round(np.log2(displacement_spacing / atlas.grid.spacing))))
 
 
-def _times(parameters: MassEffectParameters, spacing: float, accuracy: float) -> Schedule:
+def times_of(parameters: MassEffectParameters, spacing: float, accuracy: float) -> Schedule:
     """The first model's time steps, shorter where the front would move far in one."""
     growth = parameters.growth
     if parameters.coupling > 0 and growth.proliferation > 0:

@@ -30,6 +30,7 @@ class MovingBrain:
         c: density [1], (x, y, z).
         matter: white matter, gray matter and CSF [1], (x, y, z) each.
         u: displacement of the coarse lower faces that the last `settle` found [mm], (3, X, Y, Z).
+        carried: displacement to which density and tissue have been moved, likewise.
         updates: tissue-voxel updates of growth so far; `solves` of the displacement.
     """
 
@@ -40,10 +41,10 @@ class MovingBrain:
         self.c: Field = cutout.crop(density)
         self.matter: list[Field] = [atlas.white_matter.copy(), atlas.gray_matter.copy(), atlas.csf.copy()]
         self._transport = Transport(faces_inside(atlas.brain))
-        self._elasticity = Elasticity(cutout.coarse_brain, atlas.grid.spacing * cutout.factor)
+        self._elasticity = Elasticity(cutout.coarse_brain, cutout.coarse_spacing)
         self._coarse_transport = Transport(self._elasticity.free)
         self.u = np.zeros_like(self._elasticity.free)
-        self._carried = self.u
+        self.carried = self.u
         self._places, self._brain = np.flatnonzero(cutout.domain.tissue), np.flatnonzero(atlas.brain)
         self._mobility = np.zeros_like(self.c)
         self._flat = np.zeros(cutout.domain.tissue.size, dtype=np.float32)
@@ -83,7 +84,7 @@ class MovingBrain:
             NotConverged: a solve does not reach its tolerance.
         """
         coarse = [self.cutout.coarsen(field) for field in (self.c, *self.matter)]
-        before, place, expected = self.u, self._carried, 2 * self._carried - self.u
+        before, place, expected = self.u, self.carried, 2 * self.carried - self.u
         for _ in range(2):
             shift = (expected - place) / np.float32(self._elasticity.spacing)
             coarse, place = self._coarse_transport.move(coarse, shift), expected
@@ -102,23 +103,6 @@ class MovingBrain:
     def carry(self, further: Field) -> None:
         """Move density and tissue to where `u` and a bit `further` [mm], (3, X, Y, Z), take them."""
         target = self.u + further
-        shift = self.cutout.refine(target - self._carried) / np.float32(self.cutout.atlas.grid.spacing)
+        shift = self.cutout.refine(target - self.carried) / np.float32(self.cutout.atlas.grid.spacing)
         self.c, *self.matter = self._transport.move([self.c, *self.matter], shift)
-        self._carried = target
-
-    def displacement(self) -> Field:
-        """How far the tissue has been carried [mm], at the centers of the box's voxels, (3, x, y, z)."""
-        faces = self.cutout.refine(self._carried)
-        return np.stack([(u + np.roll(u, -1, axis)) / 2 for axis, u in enumerate(faces)])
-
-    def folding(self) -> tuple[float, float]:
-        """The lowest det(I + ∇u) over the brain's coarse cells, and the part of them where it is not positive."""
-        u, h = self._carried, self._elasticity.spacing
-        centers = [(v + np.roll(v, -1, axis)) / 2 for axis, v in enumerate(u)]
-        jacobian = np.empty((*u.shape[1:], 3, 3))
-        for i in range(3):
-            for j in range(3):
-                along = np.roll(u[i], -1, i) - u[i] if i == j else np.gradient(centers[i], axis=j)
-                jacobian[..., i, j] = (i == j) + along / h
-        determinant = np.linalg.det(jacobian[self.cutout.coarse_brain])
-        return float(determinant.min()), float(np.mean(determinant <= 0))
+        self.carried = target

@@ -33,6 +33,7 @@ class Level:
     Attributes:
         inside: 1 in the cells of the brain, 0 elsewhere, (x, y, z).
         free: 1 on the faces between two cells of the brain, 0 on the others, which are held; (3, x, y, z).
+        edge_share: 1 / number of the brain's cells around each edge, (3, x, y, z).
     """
 
     def __init__(self, brain: NDArray[np.bool_], dtype: type) -> None:
@@ -50,7 +51,7 @@ class Level:
         self.span = _plane_spans(brain)
         self.rows = (self.free > 0).any((0, 3))
         around = np.stack([_edge_sum(self.inside, first, second) for first, second in ((0, 1), (0, 2), (1, 2))])
-        self._edge_share = 1 / np.maximum(around, 1)
+        self.edge_share = 1 / np.maximum(around, 1)
         self.largest = 0.0
 
     @property
@@ -62,7 +63,7 @@ class Level:
         """Take the Lame fields [kPa] of the cells, (x, y, z)."""
         np.multiply(lam, self.inside, out=self.lam)
         np.multiply(mu, self.inside, out=self.mu)
-        kernels.assemble(self.lam, self.mu, self._edge_share, self.free, self.edge, self.scale)
+        kernels.assemble(self.lam, self.mu, self.edge_share, self.free, self.edge, self.scale)
         ratio = max(float(np.max(self.lam / np.maximum(self.mu, np.finfo(self.mu.dtype).tiny))), 0.0)
         self.largest = 2 + (8 * ratio + 4) / (2 * ratio + 6)
 
@@ -117,6 +118,7 @@ class Coarsening:
 
     Attributes:
         brain: coarse cells of which at least half is brain, without the outermost layer, bool (x, y, z).
+        share: 1 / number of the brain's cells in each coarse cell (1 where there are none), (x, y, z).
     """
 
     def __init__(self, inside: Fields) -> None:
@@ -124,14 +126,14 @@ class Coarsening:
         shape = tuple(n // 2 for n in inside.shape)
         count = np.zeros(shape, inside.dtype)
         kernels.coarse_mean(inside, np.ones_like(count), count)
-        self._share = 1 / np.maximum(count, 1)
+        self.share = 1 / np.maximum(count, 1)
         self.brain = np.zeros(shape, dtype=bool)
         self.brain[1:-1, 1:-1, 1:-1] = count[1:-1, 1:-1, 1:-1] >= 4
 
     def mean(self, values: Fields) -> Fields:
         """The means of a cell field that is 0 outside the brain."""
-        out = np.zeros_like(self._share)
-        kernels.coarse_mean(values, self._share, out)
+        out = np.zeros_like(self.share)
+        kernels.coarse_mean(values, self.share, out)
         return out
 
 

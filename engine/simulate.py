@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from engine.atlas import Atlas
-from engine.backends import Backend, Job, Outcome, Size, choose_backend, meant
+from engine.backends import Backend, Job, Outcome, Size, choose_backend
 from engine.backends.cpu import CpuBackend
+from engine.backends.cuda import CudaBackend
 from engine.domain import Domain, Voxels, domain_of
 from engine.errors import InputError
 from engine.fisher_kolmogorov import check_origin, seed_voxels
-from engine.mass_effect import FOLDED_WARNING, Pushed, run_all
+from engine.mass_effect import FOLDED_WARNING, run_all
+from engine.mass_effect_on_device import run_all_on_device
 from engine.parameters import FisherKolmogorovParameters, MassEffectParameters, Parameters
+from engine.pushed import Pushed
 from engine.time_steps import schedule
 
 Kind = TypeVar("Kind", FisherKolmogorovParameters, MassEffectParameters)
@@ -41,7 +44,7 @@ class SimulationResult:
             displacement could not be solved for; the density is where it stood then and not to be used).
         updates: voxel updates spent on each, int64 (batch,): tissue voxels computed, once for every stage.
         pushed: for the mass-effect model what it found beside the density, such as `minimum_jacobian` of each
-            (`engine.mass_effect.Pushed`); empty for the first model.
+            (`engine.pushed.Pushed`); empty for the first model.
     """
 
     density: Any
@@ -116,14 +119,16 @@ def simulate(
         initial: density at time 0, (batch, x, y, z) in [0, 1]; replaces the seed. Values outside tissue are
             dropped.
         stop_volume: stop a simulation once c >= 0.7 in more than this volume [ml].
-        on_device: leave the densities where they were computed, for `torch.from_dlpack` and the like.
+        on_device: leave the densities where they were computed, for `torch.from_dlpack` and the like; those of the
+            second model come to the host all the same.
 
     Raises:
         InputError: an origin outside tissue, an initial density of the wrong shape or range, an unknown name, or
             more densities than memory holds.
     """
     _check_initial(initial, len(batch), atlas)
-    runner = _runner(backend, batch[0] if len(batch) else None)
+    runner = choose_backend(backend) if isinstance(backend, str) else backend
+    on_device = on_device and not any(isinstance(one, MassEffectParameters) for one in batch)
     if not on_device:
         _check_memory(len(batch), atlas)
     density = runner.zeros((len(batch), *atlas.grid.shape), on_device)
@@ -163,10 +168,10 @@ def simulate_stream(
         InputError: as `simulate`.
     """
     first, batch = _first_of(batch)
-    runner = _runner(backend, first)
+    runner = choose_backend(backend) if isinstance(backend, str) else backend
     if isinstance(first, MassEffectParameters):
-        pushed = run_all(
-            _only(MassEffectParameters, batch), atlas, _threads_for_mass_effect(runner, scheme, faces),
+        pushed = _runs_of_mass_effect(runner, scheme, faces)(
+            _only(MassEffectParameters, batch), atlas,
             accuracy=accuracy, initial=initial, stop_volume=stop_volume, stop_density=SIZE_DENSITY,
         )  # fmt: skip
         return (_from_pushed(one, atlas.grid.voxel_volume) for one in pushed)
@@ -186,13 +191,6 @@ def simulate_stream(
     return (_from_outcome(one, domain, voxel_volume) for one in runner.run(domain, jobs(), size, on_device))
 
 
-def _runner(backend: str | Backend, first: Parameters | None) -> Backend:
-    """The backend that is meant for a batch that begins with `first`."""
-    if not isinstance(backend, str):
-        return backend
-    return choose_backend(meant(backend, isinstance(first, MassEffectParameters)))
-
-
 def _first_of(batch: Iterable[Parameters]) -> tuple[Parameters | None, Iterable[Parameters]]:
     """The first tumor, and all of them; no more than that one is drawn from a generator."""
     rest = iter(batch)
@@ -208,13 +206,15 @@ def _only(kind: type[Kind], batch: Iterable[Parameters]) -> Iterator[Kind]:
         yield parameters
 
 
-def _threads_for_mass_effect(runner: Backend, scheme: str, faces: str) -> int:
-    """Threads of the CPU, which alone has the second model."""
+def _runs_of_mass_effect(runner: Backend, scheme: str, faces: str) -> Callable[..., Iterator[Pushed]]:
+    """What runs a batch of the second model on a backend."""
     if (scheme, faces) != ("converged", "harmonic"):
         raise InputError(f"scheme {scheme} with {faces} faces is not of the mass-effect model: leave them at default")
-    if not isinstance(runner, CpuBackend):
-        raise InputError(f"the mass-effect model does not run on backend {runner.name}: use backend=cpu")
-    return runner.threads
+    if isinstance(runner, CudaBackend):
+        return partial(run_all_on_device, backend=runner)
+    if isinstance(runner, CpuBackend):
+        return partial(run_all, threads=runner.threads)
+    raise InputError(f"the mass-effect model does not run on backend {runner.name}: use backend=cpu or backend=cuda")
 
 
 def _from_outcome(one: Outcome, domain: Domain, voxel_volume: float) -> Simulated:

@@ -94,11 +94,6 @@ class Backend(Protocol):
         ...
 
 
-def meant(name: str, has_mass_effect: bool) -> str:
-    """The name that is meant: only the CPU has the second model, so there it is what `auto` says."""
-    return "cpu" if name == "auto" and has_mass_effect else name
-
-
 def choose_backend(name: str) -> Backend:
     """The backend called `name`; `auto` is CUDA where a GPU and CuPy are present, otherwise the CPU.
 

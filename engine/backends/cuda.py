@@ -202,6 +202,12 @@ class CudaBackend:
             taken, self._busy = self._busy, []
         return taken
 
+    def wait(self, running: Any) -> None:
+        """Wait for the end of a launch, and count it for `take_busy`."""
+        busy = self.device.wait(running)
+        with self._lock:
+            self._busy.append(busy)
+
     def zeros(self, shape: tuple[int, ...], on_device: bool = False) -> Any:
         """See `engine.backends.Backend.zeros`."""
         return self.device.zeros(shape, np.float32) if on_device else np.zeros(shape, dtype=np.float32)
@@ -285,9 +291,7 @@ class CudaBackend:
 
     def _collect(self, launch: _Launch, on_device: bool) -> list[Outcome]:
         """Wait for a chunk; its outcomes in the order of its jobs."""
-        busy = self.device.wait(launch.running)
-        with self._lock:
-            self._busy.append(busy)
+        self.wait(launch.running)
         with self.device.lane(COPY_LANE):
             report = self.device.download(launch.report)
         counts = lru_cache(maxsize=1)(partial(self._count, launch.density))

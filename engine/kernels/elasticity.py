@@ -6,7 +6,9 @@ lower x and y faces share, and so on. Everything is in units of the cell: A is -
 
 Planes of constant x are taken as one flat run each, fields as (x, y z): where a run passes from one row along z to
 the next it meets the outermost layers, which are held and have no stiffness. `span` (2, x) says which part of a plane
-holds brain; the rest is 0 and not visited. Stresses are kept for three planes at a time.
+holds brain; the rest is 0 and not visited. Stresses are kept for three planes at a time. There is no stress in the
+last row of y: a skull right below it holds what lies along it less than it should. The finest grid keeps two layers
+there (`engine.cutout`); on coarser ones it hardly matters to the preconditioner.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@
 // Lists grow in any order, but each voxel's value depends on the values before it only, so order cannot show.
 //
 // Defined by the compiler's command line (engine.backends.cuda): THREADS in a CTA, CTAS_PER_SM, LANES, CUTOFF,
-// CHECK_EVERY.
+// CHECK_EVERY; WITHOUT_EVOLVE where another kernel (moving_brain.cu) wants the functions only.
 
 // The brain, as engine.domain.Domain has it.
 struct Domain {
@@ -245,6 +245,7 @@ __device__ void evolve_one(const Domain& d, const Scratch& own, Shared& shared, 
     }
 }
 
+#ifndef WITHOUT_EVOLVE
 // density (simulations, size) in place; pairs: those of all simulations, one after the other, simulation r's from
 // offsets[r] to offsets[r + 1]; first (simulations,); report (simulations, 3); queue: simulations taken.
 // With `splits`: scheme `converged`, otherwise GliomaSolver's forward Euler.
@@ -274,3 +275,4 @@ evolve(float* density, const Pair* pairs, const int* offsets, const float* first
             first[row], stop_count, size_density, report + 3 * row);
     }
 }
+#endif

@@ -6,6 +6,7 @@
 //
 // Compile with -DSOURCE='"kernel.cu"' -DKERNEL=name and what the kernel itself wants defined.
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cmath>
@@ -21,6 +22,7 @@
 #define __global__
 #define __device__
 #define __launch_bounds__(...)
+#define __noinline__
 #define __shared__ static thread_local
 #define __syncthreads() host::wait(__LINE__)
 
@@ -35,6 +37,8 @@ constexpr size_t STACK = 1 << 16;
 
 struct Fiber {
     ucontext_t context;
+    jmp_buf place;
+    bool begun = false;
     std::unique_ptr<char[]> stack{new char[STACK]};
     unsigned int index = 0;
     int line = 0;  // of the barrier where it waits; 0: it does not
@@ -44,6 +48,7 @@ struct Fiber {
 
 struct Cta {
     ucontext_t scheduler;
+    jmp_buf place;
     unsigned int threads;
     Fiber** order;
     Fiber* running = nullptr;
@@ -79,10 +84,25 @@ UNSEEN static unsigned int draw(unsigned int below) {
     return (cta->random >> 8) % below;
 }
 
+// swapcontext asks the kernel each time, jumps do not; the sanitizer follows only the former.
+#ifdef __SANITIZE_THREAD__
+UNSEEN static void enter(Fiber* fiber) { swapcontext(&cta->scheduler, &fiber->context); }
+UNSEEN static void leave_to_scheduler(Fiber* self) { swapcontext(&self->context, &cta->scheduler); }
+#else
+__attribute__((noinline)) static void enter(Fiber* fiber) {
+    if (_setjmp(cta->place)) return;
+    if (fiber->begun) _longjmp(fiber->place, 1);
+    fiber->begun = true;
+    setcontext(&fiber->context);
+}
+__attribute__((noinline)) static void leave_to_scheduler(Fiber* self) {
+    if (!_setjmp(self->place)) _longjmp(cta->place, 1);
+}
+#endif
+
 UNSEEN static void leave() {
-    Fiber* const self = cta->running;
     tell_switch(cta->sanitizer);
-    swapcontext(&self->context, &cta->scheduler);
+    leave_to_scheduler(cta->running);
 }
 
 UNSEEN static void wait(int line) {
@@ -116,7 +136,7 @@ UNSEEN static unsigned int run_round() {
         cta->running = fiber;
         threadIdx.x = fiber->index;
         tell_switch(fiber->sanitizer);
-        swapcontext(&cta->scheduler, &fiber->context);
+        enter(fiber);
         ready += !fiber->finished && !fiber->line;
     }
     return ready;
