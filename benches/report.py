@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -34,17 +35,22 @@ def arguments(defaults: dict[str, Any], documentation: str | None) -> DictConfig
 
 
 def machine() -> dict[str, Any]:
-    """What a number was measured on: processor, cores, commit, date."""
+    """What a number was measured on: processor, cores, GPU if there is one, commit, date."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
     )
-    return {
+    gpu: dict[str, str] = {}
+    if shutil.which("nvidia-smi") is not None:
+        query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        names = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip().splitlines()
+        gpu = {"gpu": names[0]} if names else {}
+    return gpu | {
         "processor": models[0] if models else platform.processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": commit.stdout.strip() or os.environ.get("LMI_COMMIT", "unknown"),
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
     }
 

@@ -69,9 +69,16 @@ def describe(
         "seed": int(seed),
         "shard": int(shard),
         **asdict(machine),
-        "code_version": metadata.version("learn-morph-infer"),
+        "code_version": _version(),
         "units": "mm, day; origin in fractions of the grid's extent, axes RAS",
     }
+
+
+def _version() -> str:
+    try:
+        return metadata.version("learn-morph-infer")
+    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return "not installed"
 
 
 @dataclass(frozen=True, eq=False)

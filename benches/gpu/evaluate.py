@@ -1,0 +1,58 @@
+"""Time of a network's answer on the GPU, beside the scores that learn.evaluate wrote.
+
+python benches/gpu/evaluate.py weights=NAME metrics=DIR/metrics.json json=evaluate.json
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from report import arguments, machine, publish
+
+from engine.command import require
+from learn.weights import load_weights
+
+REPEATS = 50
+BATCHES = (1, 32)
+
+
+def main() -> None:
+    """Time the network and gather the scores."""
+    settings = arguments({"weights": None, "metrics": None, "json": None}, __doc__)
+    scores = json.loads(Path(require(settings, "metrics")).read_text())
+    result: dict[str, Any] = {
+        "machine": machine(),
+        "weights": str(settings.weights),
+        "tiny": not torch.cuda.is_available(),
+    }
+    result["scores"] = {key: value for key, value in scores.items() if isinstance(value, int | float)}
+    result["inference_ms"] = {
+        f"batch_{size}": milliseconds(str(require(settings, "weights")), size) for size in BATCHES
+    }
+    publish("Networks on a GPU", result, settings.json)
+
+
+def milliseconds(weights: str, size: int) -> float:
+    """Median time of a batch through the first network, images already where it computes."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    estimator = load_weights(weights)
+    network = estimator.network.to(device).eval()
+    images = torch.zeros((size, 1, *estimator.crop.shape), device=device)
+    times = []
+    with torch.inference_mode():
+        for _ in range(REPEATS if device.type == "cuda" else 3):
+            started = time.perf_counter()
+            network(images)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(1000 * (time.perf_counter() - started))
+    return float(np.median(times))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Trains on a data set made here first; given again with the same OUT it goes on after the last finished epoch.
+# Arguments are those of learn.train, such as experiment=paper_joint epochs=60; SAMPLES sets the size of the data set.
+# shellcheck source-path=SCRIPTDIR source=setup.sh
+. "$(dirname "$0")/setup.sh"
+samples=20000 workers=(cluster=local cluster.per_device=4 cluster.dashboard=0) settings=(channels_last=true cache_gb=100)
+if [ "$TINY" = true ]; then samples=40 workers=() settings=(epochs=2 network=small trainer.precision=32-true); fi
+samples=${SAMPLES:-$samples}
+store=$STORES/train-$GRID-$samples.zarr
+"$PYTHON" -m engine.generate "samples=$samples" "grid=$GRID" "backend=$BACKEND" seed=1 shard=64 "out=$store" "${workers[@]}"
+"$PYTHON" benches/gpu/train.py "seconds=$(left 30)" "tiny=$TINY" "out=$OUT/train" "json=$OUT/train.json" -- \
+  "data=$store" "out=$OUT/train" "${settings[@]}" "$@"
