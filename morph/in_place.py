@@ -30,13 +30,13 @@ from morph.fallback import distance_density
 from morph.foci import Foci, split_foci
 from morph.inference import Brain, distance_to_tissue, estimate_tumor, majority
 from morph.input_checks import check_appearance, check_foci, check_inputs, check_masks, check_volume
-from morph.patient import Patient
-from morph.pipeline import Announce
+from morph.patient import Patient, crop
+from morph.pipeline import MARGIN, Announce
 from morph.refine import RefinementSettings, refine
 from morph.registration import Interpolation
-from morph.resample import average_onto, resample
+from morph.resample import average_onto, bounding_box, resample
 from morph.scene import Scene, patient_scene
-from morph.tissue import show_tumor_as_tissue
+from morph.tissue import Tissue, show_tumor_as_tissue
 from morph.volume import Volume, share_grid
 
 
@@ -92,12 +92,23 @@ def personalize_in_place(patient: Patient, brain: Brain, refinement: RefinementS
     Raises:
         InputError: the patient comes without tissue maps, or the brain is too large for the working grid.
     """
-    tissue = patient.tissue
-    if tissue is None:
+    box = bounding_box(patient.brain | patient.masks.edema, MARGIN)
+    near = crop(patient, box)
+    if near.tissue is None:
         raise InputError("a patient can be solved in place only with its own tissue maps: give all three")
+    start = "network" if brain.estimator is not None and share_grid(patient.t1, brain.t1) else "masks"
+    answer = _personalize(near, near.tissue, brain, start, refinement, announce)
+    whole = np.zeros(patient.t1.array.shape, dtype=np.float32)
+    whole[box] = answer.density.array
+    return replace(answer, density=patient.t1.with_array(whole))
+
+
+def _personalize(
+    patient: Patient, tissue: Tissue, brain: Brain, start: str, refinement: RefinementSettings, announce: Announce
+) -> Answer:
+    """The same in the box around the brain, with what the search starts from."""
     foci = split_foci(patient.masks, patient.t1)
     focus = replace(patient, masks=foci.largest)
-    start = "network" if brain.estimator is not None and share_grid(patient.t1, brain.t1) else "masks"
     checks = [
         *check_inputs(patient.masks.core, patient.masks.edema, patient.brain),
         check_volume(float(np.count_nonzero(patient.brain)) * patient.t1.voxel_volume),

@@ -25,10 +25,9 @@ from engine.command import BAD_INPUT, compose
 from morph.in_place import Answer, personalize_in_place
 from morph.inference import Brain, prepare_brain
 from morph.outputs import write_whole
-from morph.patient import FRACTION_SLACK, Patient, crop
+from morph.patient import FRACTION_SLACK, Patient
 from morph.pipeline import Announce
 from morph.refine import RefinementSettings
-from morph.resample import bounding_box
 from morph.segmentation import BRATS_2023, Masks, masks_from_labels
 from morph.settings import build
 from morph.strict_order import order_strictly
@@ -40,8 +39,6 @@ INPUT, OUTPUT = ("LMI_INPUT", "/mlcube_io0"), ("LMI_OUTPUT", "/mlcube_io1")
 PREFIX = "Patient-"
 NEEDED = ("gm", "wm", "csf", "tumorseg")
 OPTIONAL = ("t1c", "flair", "brain_mask")
-MARGIN = 8
-"""Voxels around brain and tumor within which a run looks at the images (ours)."""
 
 
 def main() -> int:
@@ -134,12 +131,9 @@ def run_case(
     Raises:
         InputError: the brain is too large, or the file cannot be written.
     """
-    box = bounding_box(patient.brain | patient.masks.edema, MARGIN)
-    near = crop(patient, box)
-    answer = personalize_in_place(near, brain, refinement, announce)
-    whole = np.zeros(patient.brain.shape, dtype=np.float32)
-    whole[box] = order_strictly(answer.density.array, near.brain, near.t1.spacing)
-    write_whole(path, partial(write_volume, volume=patient.t1.with_array(whole), frame=patient.frame))
+    answer = personalize_in_place(patient, brain, refinement, announce)
+    ordered = order_strictly(answer.density.array, patient.brain, patient.t1.spacing)
+    write_whole(path, partial(write_volume, volume=patient.t1.with_array(ordered), frame=patient.frame))
     return answer
 
 

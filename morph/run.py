@@ -1,4 +1,4 @@
-"""python -m morph.run case=DIR | cases=DIR | t1=... seg=... | t1=... core=... edema=... | demo=true: personalize a tumor.
+"""python -m morph.run case=DIR | cases=DIR | t1=... seg=... | t1=... core=... edema=... | demo=true: fit a tumor.
 
 Reads a skull-stripped T1 and the tumor's masks, finds the tumor that explains them, and writes its density on the
 patient's own grid with a picture and the parameters. Exit status: 0 the answer passed its checks (or warns), 2 bad

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from engine import InputError
 from learn.metrics import SUPPORT
+from morph.resample import bounding_box
 
 FLOOR = SUPPORT
 """Density [1] below which the tail begins: where a tumor no longer counts as present."""
@@ -35,9 +36,9 @@ def order_strictly(
     support = brain & (density >= FLOOR)
     if not support.any():
         raise InputError(f"no density in the brain reaches {FLOOR}: there is nothing to order voxels by")
-    away = ndimage.distance_transform_edt(~support, sampling=spacing)
-    depth = ndimage.distance_transform_edt(support, sampling=spacing)
-    values, far = density[brain].astype(np.float32), (away - depth)[brain]
+    box = bounding_box(brain, 1)
+    away, depth = (ndimage.distance_transform_edt(apart, sampling=spacing) for apart in (~support[box], support[box]))
+    values, far = density[brain].astype(np.float32), (away - depth)[brain[box]]
     values[values < FLOOR] = 0
     order = np.lexsort((density[brain], -far, values))
     tail = int(np.count_nonzero(values == 0))

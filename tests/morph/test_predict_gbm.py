@@ -135,6 +135,15 @@ def test_on_the_atlas_own_grid_the_network_starts_the_search(tmp_path: Path, bra
         personalize_in_place(replace(patient, tissue=None), knowing, SEARCH, lambda sentence: None)
 
 
+def test_the_command_asks_the_network_on_the_atlas_own_grid(
+    brain: Brain, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    knowing = replace(brain, estimator=KnowingNetwork(brain.coarse.grid, brain.coarse.content_hash))  # type: ignore[arg-type]
+    monkeypatch.setattr(predict_gbm, "prepare_brain", lambda anatomy, weights: knowing)
+    assert run("LPS") == 0
+    assert "starting from the network" in capsys.readouterr().out
+
+
 def test_one_world_needs_no_warp(brain: Brain) -> None:
     volume = brain.t1.with_array(LABELS)
     for moved in (
