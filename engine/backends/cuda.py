@@ -142,10 +142,11 @@ class CupyDevice:
         if kernel.name not in self._functions:
             module = self._cupy.RawModule(code=kernel.code, options=kernel.options)
             self._functions[kernel.name] = module.get_function(kernel.name)
+        lane = self._cupy.cuda.get_current_stream()
         began, ended = self._cupy.cuda.Event(), self._cupy.cuda.Event(block=True)
-        began.record()
+        began.record(lane)
         self._functions[kernel.name]((ctas,), (kernel.threads,), tuple(arguments))
-        ended.record()
+        ended.record(lane)
         return began, ended
 
 
