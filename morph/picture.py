@@ -36,14 +36,12 @@ MARGIN = 6
 MOST_WORRIES = 4
 """Checks that did not pass which the title names."""
 BACKGROUND = "#111318"
-CASING = [withStroke(linewidth=2.4, foreground="#00000090")]
-"""Darkens the edge of lines and letters, which lie over bright and dark tissue alike."""
 PANEL_PIXELS, PANEL_DPI = 600, 110
 """Of a single panel's longer edge: some 1.5 times what a third of a desktop window shows."""
-PANEL_LETTERS = 14.0
-"""Size [pt] of a panel's letters: readable at half its pixels."""
-PANEL_QUALITY = 88
-"""Of WebP: lines of one pixel stay clean, and a panel takes some 30 kB."""
+PANEL_SCALE = 1.5
+"""Of a panel's letters and lines, which are shown at half its pixels."""
+PANEL_WEBP = {"quality": 88, "method": 4, "use_sharp_yuv": True}
+"""Thin lines keep their colors, and a panel takes some 30 kB."""
 
 
 @dataclass(frozen=True)
@@ -151,9 +149,9 @@ def draw_plane(
     image: NDArray,
     lines: Sequence[Line],
     wash: Wash | None = None,
-    size: float = 9,
+    scale: float = 1.0,
 ) -> AxesImage | None:
-    """One plane of an image (x, y, z) in gray, with what lies over it, and letters of this size [pt] at its sides.
+    """One plane of an image (x, y, z) in gray, with what lies over it; `scale` is that of letters and lines.
 
     Returns:
         What a color bar explains; None without a wash.
@@ -165,8 +163,10 @@ def draw_plane(
     axis.set_axis_off()
     places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.97), (0.5, 0.03))
     for letter, (x, y) in zip(plane.sides, places, strict=True):
-        text = axis.text(x, y, letter, transform=axis.transAxes, color="#c9d1db", size=size, ha="center", va="center")
-        text.set_path_effects(CASING)
+        text = axis.text(
+            x, y, letter, transform=axis.transAxes, color="#c9d1db", size=9 * scale, ha="center", va="center"
+        )
+        text.set_path_effects([_casing(scale)])
     if wash is not None:
         colored = np.ma.masked_less(plane.cut(wash.field, index, view.box), wash.low)
         overlay = axis.imshow(
@@ -175,9 +175,16 @@ def draw_plane(
     for line in lines:
         shown = plane.cut(line.field, index, view.box)
         if shown.min() < line.level <= shown.max():
-            drawn = axis.contour(shown, levels=[line.level], colors=line.color, linewidths=1.3, linestyles=line.style)
-            drawn.set_path_effects(CASING)
+            drawn = axis.contour(
+                shown, levels=[line.level], colors=line.color, linewidths=1.3 * scale, linestyles=line.style
+            )
+            drawn.set_path_effects([_casing(scale)])
     return overlay
+
+
+def _casing(scale: float) -> withStroke:
+    """Darkens the edge of lines and letters, which lie over bright and dark tissue alike."""
+    return withStroke(linewidth=2.4 * scale, foreground="#00000090")
 
 
 def draw_panel(
@@ -189,9 +196,9 @@ def draw_panel(
     figure = Figure(figsize=tuple(size * (PANEL_PIXELS / PANEL_DPI / size.max())), facecolor="black")
     FigureCanvasAgg(figure)
     axis = figure.add_axes((0, 0, 1, 1))
-    draw_plane(axis, plane, view, image, lines, wash, PANEL_LETTERS)
+    draw_plane(axis, plane, view, image, lines, wash, PANEL_SCALE)
     file = BytesIO()
-    figure.savefig(file, format="webp", dpi=PANEL_DPI, pil_kwargs={"quality": PANEL_QUALITY, "method": 4})
+    figure.savefig(file, format="webp", dpi=PANEL_DPI, pil_kwargs=PANEL_WEBP)
     return file.getvalue(), *figure.canvas.get_width_height()
 
 
