@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,14 +11,14 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGLossless, JPEGLSLossless, RTStructureSetStorage
+from pydicom.uid import JPEGLossless, RTStructureSetStorage
 
 from engine import InputError
 from morph.dicom_input import read_image, read_series
 from morph.patient import load_patient
 from tests.morph.conftest import AFFINE, SHAPE, make_arrays, save
 from tests.morph.dicom_maker import LPS, lay, write_series
-from tests.morph.other_readers import read_with_plastimatch
+from tests.morph.other_readers import PROGRAMS, read_with_plastimatch
 
 ARRAY = np.arange(6 * 5 * 4).reshape(6, 5, 4) + 1
 LAYS = {
@@ -67,13 +68,14 @@ def test_rescaling_is_applied_and_other_files_are_passed_over(tmp_path: Path) ->
     assert sorted(np.unique(volume.array)) == sorted(ARRAY.ravel() * 0.5 - 3)
 
 
-def test_compressed_pixels_are_read(tmp_path: Path) -> None:
-    write_series(tmp_path, ARRAY, LAYS["axial"])
-    for path in tmp_path.iterdir():
-        dataset = dcmread(path)
-        dataset.compress(JPEGLSLossless)
-        dataset.save_as(path)
-    assert sorted(np.unique(read_image(tmp_path)[0].array)) == sorted(ARRAY.ravel())
+@pytest.mark.parametrize("kind", ["--jpeg", "--jpegls", "--rle"])
+def test_compressed_pixels_are_read(tmp_path: Path, kind: str) -> None:
+    write_series(tmp_path / "plain", ARRAY, LAYS["axial"])
+    (tmp_path / "packed").mkdir()
+    for path in (tmp_path / "plain").iterdir():
+        subprocess.run([PROGRAMS / "gdcmconv", kind, path, tmp_path / "packed" / path.name], check=True)
+        assert dcmread(tmp_path / "packed" / path.name).file_meta.TransferSyntaxUID.is_compressed
+    np.testing.assert_array_equal(read_image(tmp_path / "packed")[0].array, read_image(tmp_path / "plain")[0].array)
 
 
 def damage_pixels(folder: Path) -> None:
