@@ -10,15 +10,18 @@ often its intervals hold the truth.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from engine import InputError, Store, open_store
 from engine.command import require, run_command
-from learn.comparison import Evaluation, evaluate
+from learn.calibration import coverage, ranks_of_truth
+from learn.comparison import evaluate
 from learn.datamodule import refuse_old_physics, split_rows
-from learn.figures import draw_cases, draw_errors
+from learn.figures import draw_calibration, draw_cases, draw_errors
 from learn.settings import given_path, require_writable, whole_number
 from learn.table import write_results
 from learn.weights import Estimator, default_weights, load_weights, save_weights, weights_path
@@ -35,16 +38,21 @@ def main(cfg: DictConfig) -> None:
     published = None if cfg.publish is None else given_path(cfg, "publish")
     if published is not None:
         refuse_unpublishable(published, estimator)
+    refuse_seen_samples(estimator, store)
     require_writable(out, "out")
     evaluation = evaluate(estimator, store, rows, cfg.backend)
     summary = evaluation.summary()
+    ranks = ranks_of_truth(estimator, store, rows) if estimator.is_distribution else {}
+    summary |= coverage(ranks)
     facts = {"data": str(cfg.data), "split": cfg.split, "weights": estimator.name}
     write_results(out, evaluation, summary, facts)
     if cfg.figures:
         draw_errors(evaluation, store, out / "errors.png")
         draw_cases(evaluation, store, cfg.backend, out / "cases.png")
+        if ranks:
+            draw_calibration(ranks, out / "calibration.png")
     if published is not None:
-        publish(published, estimator, evaluation, cfg.split, store)
+        publish(published, estimator, summary, cfg.split, store)
 
 
 def choose_weights(cfg: DictConfig, store: Store) -> str | Path:
@@ -79,6 +87,20 @@ def refuse_other_physics(estimator: Estimator, store: Store) -> None:
             )
 
 
+def refuse_seen_samples(estimator: Estimator, store: Store) -> None:
+    """Never test on what a network learned; the splits of one store's seed are disjoint however long it is.
+
+    Raises:
+        InputError: a network was trained on new simulations with the store's seed, which are the store's samples.
+    """
+    for part in estimator.parts:
+        if part.metadata.get("training", {}).get("fresh_seed") == store.attributes["seed"]:
+            raise InputError(
+                f"the weights {part.metadata['name']} were trained on simulations of seed {store.attributes['seed']}, "
+                f"which made {store.place} as well: give data= of another seed"
+            )
+
+
 def refuse_unpublishable(path: Path, estimator: Estimator) -> None:
     """Check what `publish` needs, before the evaluation takes its time.
 
@@ -93,13 +115,13 @@ def refuse_unpublishable(path: Path, estimator: Estimator) -> None:
     require_writable(path.parent, "publish")
 
 
-def publish(path: Path, estimator: Estimator, evaluation: Evaluation, split: str, store: Store) -> None:
+def publish(path: Path, estimator: Estimator, summary: Mapping[str, Any], split: str, store: Store) -> None:
     """Save a network again with its measured accuracy, and the store's physics, in header and model card."""
     metadata = {
         **estimator.metadata,
         "name": weights_path(path).stem,
         "physics_version": store.attributes["physics_version"],
-        "accuracy": {"split": split, **evaluation.summary()},
+        "accuracy": {"split": split, **summary},
     }
     print(f"published {save_weights(path, estimator.network, metadata)}")
 

@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from engine import Atlas, Store, simulate
-from learn.comparison import Evaluation
+from learn.comparison import Columns, Evaluation
 from learn.dataset import fixed_thresholds
 from learn.metrics import DICE_THRESHOLDS
 
@@ -22,6 +23,8 @@ LOWEST = 0.01
 """Densities [1] below are not painted."""
 BRIGHTNESS = {"white_matter": 0.75, "gray_matter": 0.45, "csf": 0.15}
 """Of the tissues behind a density."""
+RANK_BINS = 10
+"""Of a rank histogram."""
 OUTLIER = 0.98
 """Quantile of the errors at which the color scale ends."""
 
@@ -84,6 +87,23 @@ def draw_cases(evaluation: Evaluation, store: Store, backend: str, path: Path) -
         )
         axes[1].set_title(f"predicted: mu1 {tumor.mu1:.1f} mm, mu2 {tumor.mu2:.1f}", fontsize=9)
         axes[2].set_title(f"predicted - true; Dice {dice} at .01, .1, .8", fontsize=9)
+    figure.savefig(path, dpi=DPI)
+
+
+def draw_calibration(ranks: Columns, path: Path) -> None:
+    """How often the truth has which rank among draws; flat where a distribution means what it says."""
+    lines = -(-len(ranks) // 4)
+    figure = Figure(figsize=(12, 2.6 * lines), layout="constrained")
+    axes = figure.subplots(lines, 4, squeeze=False).ravel()
+    for axis in axes[len(ranks) :]:
+        axis.set_axis_off()
+    for axis, (name, values) in zip(axes, ranks.items(), strict=False):
+        expected = len(values) / RANK_BINS
+        low, high = binom.ppf([0.025, 0.975], len(values), 1 / RANK_BINS)
+        axis.axhspan(low, high, color="0.85")
+        axis.axhline(expected, color="0.5", linewidth=1)
+        axis.hist(values, bins=np.linspace(0, 1, RANK_BINS + 1), histtype="step", color="#4477aa", linewidth=1.5)
+        axis.set(title=name, xlabel="rank of the truth among draws", ylim=(0, None))
     figure.savefig(path, dpi=DPI)
 
 

@@ -102,6 +102,11 @@ class Estimator:
         return " + ".join(part.metadata["name"] for part in self.parts)
 
     @property
+    def is_distribution(self) -> bool:
+        """Whether one network predicts a joint distribution, which `sample` draws from."""
+        return len(self.parts) == 1 and self.parts[0].mixture is not None
+
+    @property
     def network(self) -> InverseNetwork:
         """The first network."""
         return self.parts[0].network

@@ -154,3 +154,11 @@ def test_a_wrong_value_is_refused_before_the_evaluation(
     given[key] = value.replace("FILE", str(tmp_path / "file")).replace("FOLDER", str(tmp_path / "networks"))
     with pytest.raises(InputError, match=words):
         main(compose("evaluate", [f"data={store_path}", *(f"{name}={value}" for name, value in given.items())]))
+
+
+def test_new_simulations_of_the_stores_seed_are_no_test(
+    store_path: Path, save_network: Callable[..., Path], tmp_path: Path
+) -> None:
+    weights = save_network(tmp_path / "net", JOINT, training={"fresh_seed": 0})
+    with pytest.raises(InputError, match="give data= of another seed"):
+        main(compose("evaluate", [f"data={store_path}", f"weights={weights}", f"out={tmp_path / 'out'}"]))

@@ -6,20 +6,24 @@ import copy
 import csv
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 
-from engine import PRIORS, InputError, Store
+from engine import PRIORS, InputError, Store, observe, render_image
 from engine.command import compose, help_text, run_command
-from learn.build import build_network
+from learn.augment import Augmentation
+from learn.build import build_network, read_settings, use_channels_last
 from learn.checkpoints import SplitCheckpoints
 from learn.crop import Crop
-from learn.module import InverseModule
+from learn.fresh import FreshDataset, render
+from learn.module import InverseModule, Optimization
+from learn.network import InverseNetwork
 from learn.resume import CHECKPOINT, decisive_settings, find_checkpoint
 from learn.targets import Targets
 from learn.train import main
@@ -143,6 +147,72 @@ def test_two_networks_lie_together_and_answer_as_one(
     assert set(load_weights(second).predict(image)) == {"mu1", "mu2", "origin"}
 
 
+def test_a_distribution_is_trained_from_given_convolutions(
+    finished: Path, store_path: Path, tmp_path: Path, image: np.ndarray
+) -> None:
+    start = finished / WEIGHTS
+    train(store_path, tmp_path, "experiment=fk_posterior", f"start={start}", "epochs=1", "components=2")
+    estimator = load_weights(tmp_path / "fk_posterior_quarter.safetensors")
+    before, after = load_file(start), load_file(tmp_path / "fk_posterior_quarter.safetensors")
+    for name in before:
+        if not name.startswith("head"):
+            assert torch.equal(before[name], after[name]), name
+    assert estimator.is_distribution
+    drawn = estimator.sample(image, 5, seed=1)
+    assert drawn["origin"].shape == (1, 5, 3)
+    assert set(estimator.predict(image)) == set(drawn) == {"mu1", "mu2", "origin", "core_threshold", "edema_threshold"}
+    assert all(np.array_equal(drawn[name], values) for name, values in estimator.sample(image, 5, seed=1).items())
+    with pytest.raises(InputError, match="another stem"):
+        train(store_path, tmp_path / "other", f"start={start}", "network.filters=5")
+    with pytest.raises(InputError, match="name the weights with start="):
+        train(store_path, tmp_path / "other", "freeze=true")
+    with pytest.raises(InputError, match="predict a point"):
+        load_weights(start).sample(image, 5)
+
+
+def test_new_simulations_are_a_sources_own_and_the_same_after_a_stop(store: Store, joint: Targets) -> None:
+    crop = Crop.around(store.load_atlas())
+    first, second = (FreshDataset(store, joint, crop, seed=9, samples=4) for _ in range(2))
+    first.set_epoch(1)
+    second.set_epoch(1)
+    ahead = first.__getitems__([0, 1, 2])
+    for index in (2, 0):
+        for one, other in zip(ahead[index], second[index], strict=True):
+            assert torch.equal(one, other)
+    image, target = ahead[0]
+    assert image.shape == (1, *crop.shape)
+    assert set(np.unique(image.numpy().astype(float).round(3))) <= {0.0, 0.333, 0.999}
+    known = joint.encode(store.parameters)
+    assert min(np.abs(known - target.numpy()).max(axis=1)) > 1e-3
+    second.set_epoch(0)
+    assert not torch.equal(second[0][1], target)
+    with pytest.raises(InputError, match="give another seed="):
+        FreshDataset(store, joint, crop, seed=0, samples=4)
+
+
+def test_new_simulations_look_as_the_engine_shows_them(store: Store) -> None:
+    """One row by both renderers."""
+    density, tissue = store.density(0), store.load_atlas().tissue
+    expected = render_image(*observe(density, 0.6, 0.3), tissue)
+    found = render(torch.from_numpy(density)[None], np.array([[0.6, 0.3]]), torch.from_numpy(tissue))
+    np.testing.assert_array_equal(found[0].numpy(), expected)
+
+
+def test_training_on_new_simulations(store_path: Path, tmp_path: Path) -> None:
+    assert 0 < train(store_path, tmp_path, "fresh=1", "epochs=1", "seed=5", "batch_size=4") < 10
+    training = load_weights(tmp_path / WEIGHTS).metadata["training"]
+    assert (training["fresh_seed"], training["samples"]["train"]) == (5, 4)
+    with pytest.raises(InputError, match="neither count= nor augmentation="):
+        train(store_path, tmp_path / "other", "fresh=1", "count=4", "seed=5")
+
+
+def test_layout_in_memory_changes_no_answer(make_network: Callable[..., InverseNetwork], image: np.ndarray) -> None:
+    network = make_network(("mu1", "mu2"), anchored=False)
+    before = network(torch.from_numpy(image)[None])
+    use_channels_last(network)
+    torch.testing.assert_close(network(torch.from_numpy(image)[None]), before)
+
+
 def test_a_store_of_an_older_physics_is_refused(
     store: Store, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,10 +269,36 @@ def test_every_experiment_composes(name: str) -> None:
     assert config.name == name
 
 
-@pytest.mark.parametrize("group", ["network", "optimizer"])
-def test_every_choice_of_a_group_composes(group: str) -> None:
+@pytest.mark.parametrize("group", ["network", "optimizer", "augmentation"])
+def test_every_choice_of_a_group_composes(group: str, store: Store) -> None:
+    """And what it describes can be built."""
+    atlas = store.load_atlas()
     for path in (CONF / group).glob("*.yaml"):
-        assert compose("train", [f"{group}={path.stem}"])[group]
+        config = compose("train", [f"{group}={path.stem}"])
+        assert config[group]
+        read_settings(Optimization, config.optimizer, "optimizer")
+        read_settings(Augmentation, config.augmentation, "augmentation")
+        network = config.network
+        targets = Targets.named(config.targets)
+        assert build_network(network.filters, network.anchored, targets, atlas, Crop.around(atlas), network.pool)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "ablation").glob("*.yaml")))
+def test_an_ablation_changes_one_thing(name: str) -> None:
+    plain, changed = compose("train"), compose("train", [f"ablation={name}"])
+    different = {key for key in plain if plain[key] != changed[key]}
+    expected = {"none": set(), "fresh": {"fresh", "seed"}, "outlines": {"augmentation"}, "no_anchor": {"network"}}
+    rest = {"targets"} if name in ("paper_scale", "weighted") else {"optimizer"}
+    assert different == expected.get(name, rest)
+    Targets.named(changed.targets)
+
+
+def test_a_search_composes_where_optuna_is_installed() -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    search = OmegaConf.load(CONF / "hydra" / "sweeper" / "search.yaml")
+    config = compose("train", ["hydra/sweeper=search"])
+    for key in search.params:
+        assert OmegaConf.select(config, key.removeprefix("+")) is not None or key == "+sweep"
 
 
 def test_the_paper_experiment_is_the_papers() -> None:

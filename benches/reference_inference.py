@@ -1,0 +1,125 @@
+"""The ceiling of any inference from two masks: how well a search does that has the simulator itself.
+
+    python benches/reference_inference.py data=runs/fk_half.zarr count=40 json=result.json
+
+For unseen samples, CMA-ES looks for the mu1, mu2 and origin whose simulation matches the core and edema masks that the
+network would see, with the best thresholds of their ranges: the thresholds are as unknown to it as to the network.
+Several starts; the one that matches best after a few generations goes on. What error remains is what two masks leave
+open, and what the search missed: `matched` is the mean Dice of its masks with the given ones, 1 for the true tumor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cma
+import numpy as np
+from numpy.typing import NDArray
+from report import arguments, machine, publish
+
+from engine import (
+    CORE_THRESHOLD_RANGE,
+    EDEMA_THRESHOLD_RANGE,
+    Atlas,
+    FisherKolmogorovParameters,
+    nearest_tissue,
+    observe,
+    open_store,
+    simulate,
+)
+from learn.datamodule import split_rows
+from learn.dataset import fixed_thresholds
+from learn.metrics import density_errors, parameter_errors, summarize
+
+STARTS = ((1.0, 2.5), (1.6, 1.5), (1.6, 5.0))
+"""Front path 2 mu1 mu2 over the radius of the core, and front width mu1 / mu2 [mm]."""
+STEPS = np.array([0.25, 0.5, 6.0, 6.0, 6.0])
+"""First steps in log(mu1 mu2), log(mu1 / mu2) and the origin [mm]."""
+POPULATION = 12
+CANDIDATES = 24
+"""Thresholds that are tried in each range."""
+TRIAL = 5
+"""Generations of every start."""
+
+Masks = tuple[NDArray[np.bool_], NDArray[np.bool_]]
+Found = tuple[FisherKolmogorovParameters, float]
+
+
+def main() -> None:
+    """Search for every sample and report the errors."""
+    keys = {"data": "runs/fk_half.zarr", "split": "test", "count": 40, "evaluations": 600, "seed": 0, "json": None}
+    settings = arguments(keys, __doc__)
+    store = open_store(settings.data)
+    atlas, columns = store.load_atlas(), store.parameters
+    scores: dict[str, list[float]] = {}
+    for row in split_rows(store, settings.split)[: settings.count]:
+        true = store.density(int(row))
+        masks = observe(true, *fixed_thresholds(int(row)))
+        tumor, matched = search(masks, atlas, settings.evaluations, settings.seed + int(row))
+        again = simulate([tumor], atlas).density[0]
+        found = {"mu1": np.array([tumor.mu1]), "mu2": np.array([tumor.mu2]), "origin": np.array([tumor.origin])}
+        errors = parameter_errors({name: columns[name][[row]] for name in found}, found, atlas.grid.extent)
+        one = density_errors(true, again, atlas) | {name: float(values[0]) for name, values in errors.items()}
+        for name, value in (one | {"matched": matched}).items():
+            scores.setdefault(name, []).append(value)
+        print(
+            f"row {row}: matched {matched:.3f}, Dice {one['dice_0.01']:.3f} {one['dice_0.1']:.3f} {one['dice_0.8']:.3f}"
+        )
+    summary = summarize({name: np.array(values) for name, values in scores.items()})
+    facts = {"machine": machine(), "data": settings.data, "count": settings.count, "evaluations": settings.evaluations}
+    publish("What two masks leave open", facts | summary, settings.json)
+
+
+def search(masks: Masks, atlas: Atlas, evaluations: int, seed: int) -> Found:
+    """The tumor that matches the masks best, and the mean Dice of its own with them."""
+    core = masks[0] if masks[0].any() else masks[1]
+    center = atlas.grid.to_world(atlas.grid.from_voxel(np.argwhere(core).mean(axis=0)))
+    radius = (3 * core.sum() * atlas.grid.spacing**3 / (4 * np.pi)) ** (1 / 3)
+    trials = []
+    for number, (stretch, width) in enumerate(STARTS):
+        start = np.array([np.log(stretch * radius / 2), np.log(width), *center])
+        options = {"seed": seed * len(STARTS) + number + 1, "popsize": POPULATION, "verbose": -9}
+        strategy = cma.CMAEvolutionStrategy(np.zeros(len(STEPS)), 1.0, options)
+        trials.append((max(generations(strategy, start, masks, atlas, TRIAL), key=better), start, strategy))
+    found, start, strategy = max(trials, key=lambda trial: trial[0][1])
+    rest = max(1, evaluations // POPULATION - TRIAL * len(STARTS))
+    return max([found, *generations(strategy, start, masks, atlas, rest)], key=better)
+
+
+def generations(
+    strategy: cma.CMAEvolutionStrategy, start: NDArray[np.float64], masks: Masks, atlas: Atlas, count: int
+) -> Iterator[Found]:
+    """The best of every generation."""
+    for _ in range(count):
+        places = strategy.ask()
+        tumors = [decode(start + place * STEPS, atlas) for place in places]
+        matches = [match(density, masks) for density in simulate(tumors, atlas).density]
+        strategy.tell(places, [1 - value for value in matches])
+        yield max(zip(tumors, matches, strict=True), key=better)
+
+
+def better(found: Found) -> float:
+    """What decides between tumors: how well they match."""
+    return found[1]
+
+
+def decode(place: NDArray[np.float64], atlas: Atlas) -> FisherKolmogorovParameters:
+    """The tumor at (log mu1 mu2, log mu1 / mu2, origin [mm]); an origin outside tissue moves to the nearest."""
+    path, width = np.exp(np.clip(place[:2], [0, -2], [7, 4]))
+    origin = nearest_tissue(tuple(np.clip(atlas.grid.from_world(place[2:]), 0, 1)), atlas)
+    return FisherKolmogorovParameters.from_invariants(np.sqrt(path * width), np.sqrt(path / width), origin)
+
+
+def match(density: NDArray[np.float32], masks: Masks) -> float:
+    """Mean Dice of both masks, each with the best threshold of its range."""
+    values = []
+    for mask, (low, high) in zip(masks, (CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE), strict=True):
+        levels = np.linspace(low, high, CANDIDATES)
+        inside, everywhere = density[mask], density[density >= low]
+        above, common = ((part[:, None] >= levels).sum(axis=0) for part in (everywhere, inside))
+        values.append(float((2 * common / np.maximum(above + mask.sum(), 1)).max()))
+    return sum(values) / 2
+
+
+if __name__ == "__main__":
+    main()

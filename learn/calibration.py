@@ -1,0 +1,57 @@
+"""Whether predicted distributions mean what they say: where the truth lies among draws from them.
+
+If they do, the rank of the truth among the draws is uniform, and an interval that claims 90% holds the truth in 90% of
+the tumors (simulation-based calibration: Talts et al., 2018).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import Store
+from engine.model import model_of
+from learn.comparison import BATCH, Columns, thresholds_of
+from learn.dataset import draw_fixed_image
+from learn.targets import AXES
+from learn.weights import Estimator
+
+DRAWS = 500
+"""From the distribution of every tumor."""
+LEVELS = (0.5, 0.9)
+"""Of the intervals whose coverage is counted."""
+
+
+def ranks_of_truth(estimator: Estimator, store: Store, rows: NDArray[np.integer]) -> Columns:
+    """The share of draws below the truth, (n,) in [0, 1], of every quantity that the estimator predicts.
+
+    Args:
+        estimator: predicts a distribution.
+        store: of the simulations, complete for `rows`.
+        rows: which samples, int (n,).
+    """
+    scene, columns = model_of(store.attributes).scene(store.load_atlas()), store.parameters
+    parts: list[Columns] = []
+    for batch in np.array_split(rows, range(BATCH, len(rows), BATCH)):
+        images = np.stack([draw_fixed_image(store.density(int(row)), int(row), scene) for row in batch])
+        drawn = _flat(estimator.sample(images, DRAWS, seed=int(batch[0])))
+        truth = _flat({name: values[batch] for name, values in columns.items()} | thresholds_of(batch))
+        parts.append({name: (values < truth[name][:, None]).mean(axis=1) for name, values in drawn.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def coverage(ranks: Columns) -> dict[str, float]:
+    """`coverage_LEVEL_NAME`: how often the central interval of that level holds the truth."""
+    return {
+        f"coverage_{level}_{name}": float((np.abs(values - 0.5) <= level / 2).mean())
+        for name, values in ranks.items()
+        for level in LEVELS
+    }
+
+
+def _flat(columns: Columns) -> Columns:
+    """The columns with the axes of the origin one by one."""
+    flat = {name: values for name, values in columns.items() if name != "origin"}
+    if "origin" in columns:
+        flat |= {f"origin_{axis}": columns["origin"][..., i] for i, axis in enumerate(AXES)}
+    return flat
