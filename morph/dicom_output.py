@@ -74,18 +74,19 @@ REGIONS = {
 """Name of a mask -> what it is; the standard's context groups 9534 (RT targets) and 7159 (lesions)."""
 
 
-def write_structures(path: Path, series: Series, masks: Mapping[str, Volume]) -> None:
+def write_structures(path: Path, series: Series, masks: Mapping[str, Volume], note: str) -> None:
     """Write an RT Structure Set.
 
     Args:
         path: where to.
         series: what the contours are drawn on.
         masks: names from `REGIONS` -> 0 and 1 on any grid in the series' world.
+        note: what whoever looks at a region must know, for every description.
     """
     now = datetime.now()
     dataset = _new_object(series, now)
     dataset.StructureSetLabel = "LMI RESEARCH"
-    dataset.StructureSetDescription = RESEARCH
+    dataset.StructureSetDescription = f"{RESEARCH}. {note}"
     dataset.StructureSetDate, dataset.StructureSetTime = f"{now:%Y%m%d}", f"{now:%H%M%S}"
     dataset.ReferencedFrameOfReferenceSequence = [_referenced_series(series)]
     dataset.StructureSetROISequence, dataset.ROIContourSequence, dataset.RTROIObservationsSequence = [], [], []
@@ -96,7 +97,7 @@ def write_structures(path: Path, series: Series, masks: Mapping[str, Volume]) ->
                 ROINumber=number,
                 ReferencedFrameOfReferenceUID=series.frame_of_reference,
                 ROIName=name,
-                ROIDescription=f"{_about(name)}. {RESEARCH}",
+                ROIDescription=_about(name, note),
                 ROIGenerationAlgorithm="" if region.given else "AUTOMATIC",
             )
         )
@@ -119,7 +120,7 @@ def write_structures(path: Path, series: Series, masks: Mapping[str, Volume]) ->
     dataset.save_as(path, enforce_file_format=True)
 
 
-def write_segmentation(path: Path, series: Series, masks: Mapping[str, Volume]) -> None:
+def write_segmentation(path: Path, series: Series, masks: Mapping[str, Volume], note: str) -> None:
     """Write a Segmentation with one binary segment for each mask; the arguments are those of `write_structures`."""
     stack = np.stack([_on_series(series, mask).T >= LEVEL for mask in masks.values()], axis=-1)
     segments = [
@@ -136,6 +137,8 @@ def write_segmentation(path: Path, series: Series, masks: Mapping[str, Volume]) 
         )
         for number, name in enumerate(masks, 1)
     ]
+    for segment, name in zip(segments, masks, strict=True):
+        segment.SegmentDescription = _about(name, note)
     highdicom.seg.Segmentation(
         source_images=series.headers,
         pixel_array=stack.astype(np.uint8),
@@ -243,8 +246,9 @@ def _algorithm(given: bool) -> highdicom.AlgorithmIdentificationSequence:
     return highdicom.AlgorithmIdentificationSequence(PIPELINE, codes.DCM.MorphologicalOperations, _version())
 
 
-def _about(name: str) -> str:
-    return PRODUCTS[f"{name}.nii.gz"].about
+def _about(name: str, note: str) -> str:
+    """Description of a region."""
+    return f"{PRODUCTS[f'{name}.nii.gz'].about}. {RESEARCH}. {note}"
 
 
 def _version() -> str:

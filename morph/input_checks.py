@@ -43,7 +43,7 @@ def check_volume(volume: float) -> Check:
     low, high = BRAIN_VOLUME
     if volume < low:
         return at_least("brain_volume", volume, low, -np.inf, "volume of the T1's brain in ml")
-    subject = "volume of the T1's brain in ml (skull-stripped? HD-BET does it)"
+    subject = "volume of the T1's brain in ml (skull-stripped? HD-BET does it, brain=FILE takes its mask)"
     return at_most("brain_volume", volume, high, 1.25 * high, subject)
 
 

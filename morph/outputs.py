@@ -101,6 +101,9 @@ def list_files(patient: Patient, answer: Personalization, targets: Targets) -> I
         yield f"{name}.nii.gz", partial(write_volume, volume=t1.with_array(mask), frame=frame, dtype=np.uint8)
     if answer.tissue is not None:
         yield "tissue.nii.gz", partial(write_volume, volume=answer.tissue, frame=frame, dtype=np.uint8)
+    if answer.posterior is not None:
+        for name, volume in answer.posterior.maps().items():
+            yield f"{name}.nii.gz", partial(write_volume, volume=volume, frame=frame)
     if answer.push is not None:
         before, vectors = answer.push.tissue_before, answer.push.displacement
         yield "tissue_before.nii.gz", partial(write_volume, volume=before, frame=frame, dtype=np.uint8)
@@ -108,8 +111,9 @@ def list_files(patient: Patient, answer: Personalization, targets: Targets) -> I
         yield "models.png", partial(draw_models, patient=patient, answer=answer, push=answer.push)
     if patient.series is not None:
         masks = {name: t1.with_array(mask) for name, mask in drawn.items()}
-        yield "rtstruct.dcm", partial(write_structures, series=patient.series, masks=masks)
-        yield "segmentation.dcm", partial(write_segmentation, series=patient.series, masks=masks)
+        note = f"Verdict of its checks: {answer.verdict}. Density: {targets.record['density']}."
+        yield "rtstruct.dcm", partial(write_structures, series=patient.series, masks=masks, note=note)
+        yield "segmentation.dcm", partial(write_segmentation, series=patient.series, masks=masks, note=note)
     yield "overview.png", partial(draw_overview, patient=patient, answer=answer)
 
 
@@ -133,6 +137,7 @@ def describe_answer(
         "parameters": _parameters(answer),
         "atlas_space": found if delivered else None,
         "thresholds": thresholds,
+        "posterior": None if answer.posterior is None else answer.posterior.describe(),
         "push": None if answer.push is None else describe_push(answer.push, answer.fit),
         "checks": [_check(check) for check in answer.checks],
         "verdict": answer.verdict,

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from matplotlib.path import Path as Outline
@@ -77,7 +78,7 @@ def test_filling_an_outline_gives_the_mask_back(seed: int) -> None:
 
 def test_plastimatch_reads_the_contours_where_the_masks_are(tmp_path: Path, series: Series) -> None:
     masks = regions(series)
-    write_structures(tmp_path / "rtstruct.dcm", series, as_volumes(series, masks))
+    write_structures(tmp_path / "rtstruct.dcm", series, as_volumes(series, masks), "")
     found = contours_with_plastimatch(tmp_path / "rtstruct.dcm", series.folder, tmp_path / "read")
     assert set(found) == set(masks)
     for name, mask in masks.items():
@@ -88,7 +89,7 @@ def test_plastimatch_reads_the_contours_where_the_masks_are(tmp_path: Path, seri
 
 def test_dcmqi_reads_the_same_segments(tmp_path: Path, series: Series) -> None:
     masks = regions(series)
-    write_segmentation(tmp_path / "segmentation.dcm", series, as_volumes(series, masks))
+    write_segmentation(tmp_path / "segmentation.dcm", series, as_volumes(series, masks), "")
     found = segments_with_dcmqi(tmp_path / "segmentation.dcm", tmp_path / "read")
     assert set(found) == set(masks)
     for name, mask in masks.items():
@@ -102,7 +103,7 @@ def test_masks_on_another_grid_keep_their_place(tmp_path: Path, series: Series) 
     fine.affine[:3, 3] = middle - 45
     world = fine.to_world(np.moveaxis(np.indices((90, 90, 90)), 0, -1))
     ball = fine.with_array(np.linalg.norm(world - middle, axis=-1) < 9)
-    write_structures(tmp_path / "rtstruct.dcm", series, {"core": ball})
+    write_structures(tmp_path / "rtstruct.dcm", series, {"core": ball}, "")
     found = contours_with_plastimatch(tmp_path / "rtstruct.dcm", series.folder, tmp_path / "read")
     again = same_voxels(found["core"], series.affine, series.shape)
     assert np.linalg.norm(center(again, series.affine) - middle) < 0.4
@@ -113,7 +114,7 @@ def test_masks_on_another_grid_keep_their_place(tmp_path: Path, series: Series) 
 def test_both_belong_to_the_series_and_say_what_they_are(tmp_path: Path, series: Series) -> None:
     volumes = as_volumes(series, regions(series))
     for name, write in (("rtstruct.dcm", write_structures), ("segmentation.dcm", write_segmentation)):
-        write(tmp_path / name, series, volumes)
+        write(tmp_path / name, series, volumes, "Verdict: warn.")
         written, first = dcmread(tmp_path / name), series.headers[0]
         for keyword in ("PatientName", "PatientID", "StudyInstanceUID", "FrameOfReferenceUID"):
             assert written[keyword].value == first[keyword].value, keyword
@@ -122,7 +123,10 @@ def test_both_belong_to_the_series_and_say_what_they_are(tmp_path: Path, series:
     structures = dcmread(tmp_path / "rtstruct.dcm")
     assert structures.ApprovalStatus == "UNAPPROVED"
     assert [roi.ROIName for roi in structures.StructureSetROISequence] == list(volumes)
-    assert all(RESEARCH in roi.ROIDescription for roi in structures.StructureSetROISequence)
+    segments = dcmread(tmp_path / "segmentation.dcm").SegmentSequence
+    described = [roi.ROIDescription for roi in structures.StructureSetROISequence]
+    assert described == [segment.SegmentDescription for segment in segments]
+    assert all(RESEARCH in text and "Verdict: warn." in text for text in described)
     assert [o.RTROIInterpretedType for o in structures.RTROIObservationsSequence] == ["GTV", "CTV", "CTV"]
     slices = {header.SOPInstanceUID: np.array(header.ImagePositionPatient, dtype=float) for header in series.headers}
     normal = np.cross(*np.array(series.headers[0].ImageOrientationPatient, dtype=float).reshape(2, 3))
@@ -140,7 +144,7 @@ def test_the_validator_finds_no_error(tmp_path: Path, series: Series, name: str)
     if validator is None:
         pytest.skip("dciodvfy is not installed (Debian: dicom3tools)")
     write = write_structures if name == "rtstruct.dcm" else write_segmentation
-    write(tmp_path / name, series, as_volumes(series, regions(series)))
+    write(tmp_path / name, series, as_volumes(series, regions(series)), "")
     said = subprocess.run([validator, tmp_path / name], capture_output=True, text=True).stderr
     assert [line for line in said.splitlines() if line.startswith("Error")] == []
 
@@ -167,6 +171,8 @@ def test_the_command_writes_both_for_a_dicom_t1(tmp_path: Path, tiny_command: Ca
     for name, segment in segments.items():
         count = np.count_nonzero(segment.get_fdata())
         assert count * volume == pytest.approx(record["targets"]["volumes_ml"][name], abs=0.01)
+    assert record["targets"]["density"] in dcmread(out / "rtstruct.dcm").StructureSetDescription
+    np.testing.assert_array_equal(same_voxels(nib.load(out / "core.nii.gz"), AFFINE, core.shape), core)
     t1 = save(tmp_path / "t1.nii.gz", arrays["t1"])
     assert tiny_command(f"t1={t1}", f"seg={seg}", f"out={out}") == 0
     assert not (out / "rtstruct.dcm").exists() and not (out / "segmentation.dcm").exists()
