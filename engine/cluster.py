@@ -14,15 +14,17 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 import dask
-from distributed import Client, Future, Nanny, Scheduler, SpecCluster, wait
-from distributed.cfexecutor import ClientExecutor
+from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed import Future as DaskFuture
+from distributed import wait as wait_for
 from omegaconf import DictConfig
 
 from engine.backends import Backend
@@ -61,7 +63,7 @@ def on_cluster(settings: DictConfig, backend: str | Backend, shard: int) -> Iter
     """
     with dask.config.set(_OURS), _client(settings, backend, shard) as client:
         _tell(client)
-        executor = client.get_executor(pure=False)
+        executor = _Tasks(client)
         machine = executor.submit(this_machine, backend).result()
         tend = partial(_replace_lost, client.cluster) if settings.kind == "local" else lambda: None
         yield Crew(executor, machine, partial(_dismiss, executor, client), tend)
@@ -164,17 +166,53 @@ def visible_devices() -> list[str]:
     return [str(i) for i in range(sum(line.startswith("GPU ") for line in found.stdout.splitlines()))]
 
 
-def _dismiss(executor: ClientExecutor, client: Client) -> None:
+class _Tasks(Executor):
+    """Gives tasks to a cluster.
+
+    Dask's own executor never answers where a worker dies between the end of a task and the fetching of its result.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._asked: dict[Any, DaskFuture] = {}
+
+    def submit(self, task: Callable[..., Any], /, *arguments: Any, **settings: Any) -> Future[Any]:
+        """See `concurrent.futures.Executor`."""
+        answer: Future[Any] = Future()
+        asked = self._client.submit(task, *arguments, pure=False, **settings)
+        self._asked[asked.key] = asked
+        asked.add_done_callback(partial(self._hand_over, answer))
+        return answer
+
+    def _hand_over(self, answer: Future[Any], asked: DaskFuture) -> None:
+        """Pass on what a task returned, what it raised, or that its result cannot be had."""
+        self._asked.pop(asked.key, None)
+        if asked.cancelled():
+            answer.cancel()
+            answer.set_running_or_notify_cancel()
+            return
+        try:
+            result = asked.result(timeout=PATIENCE)
+        except BaseException as error:  # whatever it is belongs to who waits for the answer
+            answer.set_exception(error)
+        else:
+            answer.set_result(result)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Drop the tasks that no worker has begun, or all of them; wait for the others if so asked."""
+        begun = {key for keys in self._client.processing().values() for key in keys} if wait else set()
+        asked = list(self._asked.values())
+        self._client.cancel([future for future in asked if future.key not in begun])
+        wait_for([future for future in asked if future.key in begun])
+
+
+def _dismiss(executor: _Tasks, client: Client) -> None:
     """Forget the tasks that wait.
 
     Workers of our own end with the shards that they are writing, or drop them; those of somebody else's scheduler are
     waited for until they have finished what they have begun.
     """
-    if client.cluster is None:
-        begun = {key for keys in client.processing().values() for key in keys}
-        client.cancel([Future(key, client) for key in client.futures if key not in begun])
-        wait([Future(key, client) for key in begun])
-    executor.shutdown(wait=False)
+    executor.shutdown(wait=client.cluster is None)
     if client.cluster is not None:
         client.cluster.close()
 

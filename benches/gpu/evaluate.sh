@@ -2,9 +2,9 @@
 # Scores weights on simulations that nobody trained on, and times the network. WEIGHTS: a file, folder or shipped name.
 # shellcheck source-path=SCRIPTDIR source=setup.sh
 . "$(dirname "$0")/setup.sh"
-weights=${WEIGHTS:-$OUT/train/fk_joint_$GRID.safetensors}
 samples=12000 workers=(cluster=local cluster.per_device=4 cluster.dashboard=0)
-if [ "$TINY" = true ]; then samples=8 workers=(); fi
+if [ "$TINY" = true ]; then GRID=half samples=8 workers=(); fi
+weights=${WEIGHTS:-$OUT/train/fk_joint_$GRID.safetensors}
 samples=${SAMPLES:-$samples}
 store=$STORES/evaluate-$GRID-$samples.zarr
 "$PYTHON" -m engine.generate "samples=$samples" "grid=$GRID" "backend=$BACKEND" seed=2 shard=64 "out=$store" "${workers[@]}"

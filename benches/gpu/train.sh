@@ -4,7 +4,9 @@
 # shellcheck source-path=SCRIPTDIR source=setup.sh
 . "$(dirname "$0")/setup.sh"
 samples=20000 workers=(cluster=local cluster.per_device=4 cluster.dashboard=0) settings=(channels_last=true cache_gb=100)
-if [ "$TINY" = true ]; then samples=40 workers=() settings=(epochs=2 network=small trainer.precision=32-true); fi
+if [ "$TINY" = true ]; then
+  GRID=half samples=40 workers=() settings=(epochs=2 network=small trainer.precision=32-true)
+fi
 samples=${SAMPLES:-$samples}
 store=$STORES/train-$GRID-$samples.zarr
 "$PYTHON" -m engine.generate "samples=$samples" "grid=$GRID" "backend=$BACKEND" seed=1 shard=64 "out=$store" "${workers[@]}"

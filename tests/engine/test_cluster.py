@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from distributed import LocalCluster
+from distributed import KilledWorker, LocalCluster
 from omegaconf import OmegaConf
 
 from engine import InputError, cluster, open_store
@@ -147,6 +148,19 @@ def test_an_interruption_counts_what_the_workers_of_a_scheduler_still_finish(tmp
         assert f"{count} of 400 rows are complete" in out
         time.sleep(1.0)
         assert completed(place) == count
+
+
+def test_a_result_that_is_lost_with_its_worker_is_a_failure_and_not_silence():
+    class Lost(SimpleNamespace):
+        def add_done_callback(self, call):
+            call(self)
+
+        def result(self, timeout):
+            raise KilledWorker("make-1", None, 0)
+
+    client = SimpleNamespace(submit=lambda *task, pure: Lost(key="make-1", cancelled=lambda: False))
+    answer = cluster._Tasks(client).submit(print)
+    assert isinstance(answer.exception(1), KilledWorker)
 
 
 def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from engine import open_store
+from engine import open_store, simulate
 from engine.acceptance import Acceptance, accept_rows
 from engine.backends import cuda
 from engine.backends.cpu import CpuBackend
@@ -25,7 +26,9 @@ from engine.shards import Workshop, tasks_at_once
 from engine.store import create_store
 from engine.tally import covered
 from tests.conftest import build_ellipsoid_brain
-from tests.engine.host_device import HostDevice
+from tests.engine.brains import random_tumors
+from tests.engine.fake_cupy import MULTIPROCESSORS, NULL, RawModule, fake_cupy
+from tests.engine.host_device import HostDevice, on_host
 from tests.engine.makers import ATLAS, PRIOR, SEED, generate
 
 SAMPLES, SHARD = 96, 4
@@ -152,6 +155,52 @@ def test_what_goes_wrong_in_a_wave_reaches_everybody_who_waits_for_it_and_nobody
     gone.set()
     rows, _ = acceptance.accept(range(2))
     assert len(rows) == 2
+
+
+def test_what_touches_cupy_works_in_lanes(library, monkeypatch):
+    """With a CuPy of NumPy arrays, whose streams are noted: no launch in the null stream, nor two in a row in one."""
+    kernel = on_host(GROWTH)
+    monkeypatch.setattr(cuda, "GROWTH", kernel)
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy({kernel.name: library}))
+    backend = CudaBackend()
+    assert backend.width == cuda.SIMULATIONS_PER_CTA * kernel.ctas_per_sm * MULTIPROCESSORS
+    batch = random_tumors(5, ATLAS, 9)
+    result = simulate(batch, ATLAS, backend=backend)
+    again = simulate(batch, ATLAS, backend=backend, on_device=True)
+    expected = simulate(batch, ATLAS, backend="cpu")
+    assert np.array_equal(result.density, expected.density)
+    assert np.array_equal(again.density, expected.density)
+    streams = [stream for stream, _, _ in RawModule.launches]
+    assert len(streams) == 2
+    assert streams[0] is not streams[1]
+    assert all(stream.non_blocking for stream in streams)
+    assert NULL.synchronized, "what was copied on the device is waited for before its memory is given away"
+    spans = backend.take_busy()
+    assert len(spans) == 2
+    assert all(0 < last - first < 60 for first, last in spans)
+    assert abs(spans[-1][1] - time.monotonic()) < 60, "the clock of this host"
+
+
+@pytest.mark.gpu
+def test_the_gpu_quantizes_as_numpy_does():
+    device, rng = CudaBackend().device, np.random.default_rng(0)
+    halves = np.arange(0x3C01, dtype=np.uint16).view(np.float16).astype(np.float32)  # every one from 0 to 1
+    values = np.concatenate([halves, (halves[1:] + halves[:-1]) / 2, rng.random(100_000, dtype=np.float32)])
+    with device.lane(0):
+        found = device.download(device.upload(values), np.float16)
+        counted = device.count(device.upload(values[None]), 0.5)
+    assert np.array_equal(found.view(np.uint16), values.astype(np.float16).view(np.uint16))
+    assert counted.tolist() == [np.count_nonzero(values >= 0.5)]
+
+
+@pytest.mark.gpu
+def test_the_gpu_makes_the_rows_of_the_cpu(tmp_path):
+    backend = CudaBackend()
+    made = make(begin(tmp_path / "device.zarr", backend), backend)
+    expected = generate(tmp_path / "host.zarr", SAMPLES)
+    assert np.array_equal(made.proposals, expected.proposals)
+    for row in range(SAMPLES):
+        assert np.abs(made.density(row) - expected.density(row)).max() <= 1e-3
 
 
 def test_a_device_gets_more_tasks_at_once_than_a_core():
