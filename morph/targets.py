@@ -5,7 +5,8 @@ the way that a cell would have to go: around CSF (ventricles, cisterns and fissu
 as the map shows a fissure) and never outside the brain. With nothing in the way that is exactly the voxels whose
 centers lie within the margin of a core voxel's center. Sulci narrower than `SULCUS` are filled, as by hand.
 `ctv_density`: as many voxels as ctv_15mm, those with the highest density; of equal ones the nearest to the core.
-`ctv_probability`: where P(c > threshold) reaches a chosen probability. The core belongs to each of them.
+`ctv_probability`: where P(c > threshold) reaches a chosen probability. The core belongs to each of them, and around
+foci that the model does not explain the density is the falloff with distance that is delivered there.
 
 A detour's length comes from the eikonal equation |grad d| = 1, solved twice by second-order fast marching (scikit-fmm),
 with barriers and without: the difference is what is added to the exact Euclidean distance, so that errors of the
@@ -29,6 +30,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from engine import InputError
+from morph.fallback import distance_density
+from morph.foci import split_foci
 from morph.patient import Patient
 from morph.pipeline import Personalization
 from morph.resample import bounding_box
@@ -114,12 +117,14 @@ def target_volumes(
         name: fill_sulci((around <= margin) & tissue, (direct <= margin) & brain, spacing)
         for name, margin in MARGINS.items()
     }
-    density = answer.density if posterior is None else posterior.density_mean
-    size = int(np.count_nonzero(masks[STANDARD]))
-    masks["ctv_density"], lowest = highest_density(density.array, size, core, brain, (around, direct))
+    density = answer.density.array
     if posterior is not None:
-        exceeded = posterior.probability[settings.threshold].array >= settings.probability
-        masks["ctv_probability"] = exceeded & brain | core
+        others = _density_of_others(patient)
+        density = np.maximum(posterior.density_mean.array, others)
+        likely = posterior.probability[settings.threshold].array >= settings.probability
+        masks["ctv_probability"] = (likely | (others > settings.threshold)) & brain | core
+    size = int(np.count_nonzero(masks[STANDARD]))
+    masks["ctv_density"], lowest = highest_density(density, size, core, brain, (around, direct))
     record = {
         "barriers": "outline of the brain" if answer.tissue is None else "outline of the brain, CSF of the tissue map",
         "density": _density_source(answer, posterior),
@@ -204,6 +209,12 @@ def _march(core: Mask, medium: Mask, spacing: NDArray[np.float64]) -> NDArray[np
         return np.full(core.shape, np.inf)
     sign = np.ma.MaskedArray(np.where(core, -1.0, 1.0), mask=~medium)
     return np.ma.filled(skfmm.distance(sign, dx=spacing, order=2), np.inf)
+
+
+def _density_of_others(patient: Patient) -> NDArray[np.float32]:
+    """What is delivered around foci that the model does not explain, (x, y, z); no ensemble holds them."""
+    others = split_foci(patient.masks, patient.t1).others
+    return np.zeros_like(patient.t1.array) if others is None else distance_density(others, patient.t1)
 
 
 def _density_source(answer: Personalization, posterior: Posterior | None) -> str:

@@ -173,6 +173,19 @@ def test_a_posterior_gives_the_probability_volume(patient: Patient) -> None:
     np.testing.assert_array_equal(none.masks["ctv_probability"], patient.masks.core)
 
 
+def test_a_second_focus_belongs_to_both_volumes_of_a_posterior(patient: Patient) -> None:
+    x, y, z = coordinates((80, 80, 60), np.full(3, 2.0))
+    second = (x - 24) ** 2 + (y - 24) ** 2 + z**2
+    two = replace(patient, masks=Masks(patient.masks.core | (second <= 25), patient.masks.edema | (second <= 64)))
+    nowhere = patient.t1.with_array(0 * x)
+    maps = Maps(nowhere, {0.1: nowhere})
+    masks = target_volumes(two, answer(two, None), TargetSettings(), maps).masks
+    around = (second > 25) & (second <= 36)
+    assert masks["ctv_density"][around].all() and masks["ctv_probability"][around].all()
+    first = target_volumes(patient, answer(patient, None), TargetSettings(), maps).masks
+    assert not first["ctv_probability"][around].any()
+
+
 @pytest.mark.parametrize(
     ("settings", "said"), [({"threshold": 0.3}, "no map"), ({"probability": 0.0}, "no probability")]
 )
