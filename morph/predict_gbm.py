@@ -32,12 +32,13 @@ from morph.segmentation import BRATS_2023, Masks, masks_from_labels
 from morph.settings import build
 from morph.strict_order import order_strictly
 from morph.tissue import normalized
-from morph.volume import Volume, read_volume, read_with_frame, share_grid, write_volume
+from morph.volume import Frame, Volume, read_volume, read_with_frame, share_grid, write_volume
 
 INPUT, OUTPUT = ("LMI_INPUT", "/mlcube_io0"), ("LMI_OUTPUT", "/mlcube_io1")
 """Environment variables of both folders, and where the benchmark mounts them."""
 PREFIX = "Patient-"
-NEEDED = ("gm", "wm", "csf", "tumorseg")
+TISSUES = ("wm", "gm", "csf")
+NEEDED = (*TISSUES, "tumorseg")
 OPTIONAL = ("t1c", "flair", "brain_mask")
 
 
@@ -92,26 +93,13 @@ def read_case(name: str, files: dict[str, Path]) -> Patient:
     Raises:
         InputError: a file is unreadable or lies on another grid, maps are no fractions, or there is no tumor.
     """
-    white, frame = read_with_frame(files["wm"])
-    volumes = {role: read_volume(path) for role, path in files.items()}
-    for role, volume in volumes.items():
-        if not share_grid(volume, white):
-            raise InputError(f"{files[role]} lies on another grid than {files['wm'].name}: resample it first")
-    for role in ("gm", "wm", "csf"):
-        low, high = float(volumes[role].array.min()), float(volumes[role].array.max())
-        if low < -FRACTION_SLACK or high > 1 + FRACTION_SLACK:
-            raise InputError(f"{files[role]} holds values from {low:g} to {high:g}: give fractions from 0 to 1")
+    volumes, frame = _read(files)
     inside = _brain(volumes)
     if not inside.any():
         raise InputError(f"{files['wm'].parent} shows no brain: its maps, its T1Gd or its mask are empty")
-    segmentation = volumes["tumorseg"]
-    if not segmentation.array.any():
-        raise InputError(f"{files['tumorseg']} is empty: the method needs a visible tumor")
-    if np.all(np.isin(segmentation.array, (0, *BRATS_2023["edema"]))):
-        masks = Masks(segmentation.array > 0, segmentation.array > 0, BRATS_2023)
-    else:
-        masks = masks_from_labels(segmentation, BRATS_2023, str(files["tumorseg"]))
-    tissue = normalized((white, volumes["gm"], volumes["csf"]), inside, "given")
+    masks = _masks(volumes["tumorseg"], files["tumorseg"])
+    white, gray, csf = (volumes[role] for role in TISSUES)
+    tissue = normalized((white, gray, csf), inside, "given")
     images = volumes.get("t1c"), volumes.get("flair")
     return Patient(name, white.with_array(inside), frame, masks, *images, tissue, files)
 
@@ -137,13 +125,37 @@ def run_case(
     return answer
 
 
+def _read(files: dict[str, Path]) -> tuple[dict[str, Volume], Frame]:
+    """The images by role, on one grid, and how they lie on disk."""
+    like, frame = read_with_frame(files[TISSUES[0]])
+    volumes = {role: read_volume(path) for role, path in files.items()}
+    for role, volume in volumes.items():
+        if not share_grid(volume, like):
+            raise InputError(f"{files[role]} lies on another grid than {files[TISSUES[0]].name}: resample it first")
+    for role in TISSUES:
+        low, high = float(volumes[role].array.min()), float(volumes[role].array.max())
+        if low < -FRACTION_SLACK or high > 1 + FRACTION_SLACK:
+            raise InputError(f"{files[role]} holds values from {low:g} to {high:g}: give fractions from 0 to 1")
+    return volumes, frame
+
+
 def _brain(volumes: dict[str, Volume]) -> NDArray[np.bool_]:
     """Where the brain is, bool (x, y, z)."""
     if "brain_mask" in volumes:
         return volumes["brain_mask"].array > 0
     if "t1c" in volumes:
         return volumes["t1c"].array > volumes["t1c"].array.min()
-    return np.asarray(sum(volumes[role].array for role in ("gm", "wm", "csf"))) > 0
+    return np.asarray(sum(volumes[role].array for role in TISSUES)) > 0
+
+
+def _masks(segmentation: Volume, path: Path) -> Masks:
+    """Core and edema; an edema without a core is taken for the core."""
+    visible = segmentation.array > 0
+    if not visible.any():
+        raise InputError(f"{path} is empty: the method needs a visible tumor")
+    if np.all(np.isin(segmentation.array, (0, *BRATS_2023["edema"]))):
+        return Masks(visible, visible, BRATS_2023)
+    return masks_from_labels(segmentation, BRATS_2023, str(path))
 
 
 def _say(name: str, sentence: str) -> None:

@@ -100,7 +100,7 @@ def test_a_fallback_is_an_answer(tmp_path: Path, run: Run, capsys: pytest.Captur
     ({"tumorseg": 0 * LABELS}, "tumorseg.nii.gz is empty: the method needs a visible tumor"),
     ({"tumorseg": np.where(LABELS == 2, 7, LABELS)}, "unknown label 7"),
     ({"gm": 255 * MAPS["gm"]}, "from 0 to 76.5: give fractions from 0 to 1"),
-    ({"csf": None}, "has no 00000-csf.nii.gz: each patient needs gm, wm, csf, tumorseg"),
+    ({"csf": None}, "has no 00000-csf.nii.gz: each patient needs wm, gm, csf, tumorseg"),
     ({"gm": MAPS["gm"][:-1]}, "lies on another grid than 00000-wm.nii.gz"),
     ({"brain_mask": 0 * BRAIN}, "shows no brain"),
     ({"tumorseg": np.where(BRAIN, 0, 3)}, "outside the brain"),
