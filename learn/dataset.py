@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from engine import (
     CORE_THRESHOLD_RANGE,
     EDEMA_THRESHOLD_RANGE,
+    InputError,
     Store,
     observe,
     random_stream,
@@ -30,6 +31,8 @@ FIXED_SEED = 0
 """Seed of the thresholds of validation and test: the same for every network, so that scores compare."""
 FIXED, DRAWN, AUGMENTED = 0, 1, 2
 """First counter of the streams (what, epoch, row): thresholds that never change, or change every epoch, and masks."""
+LARGEST_CODE = 2.0
+"""Encoded targets beyond this are refused: bounds are -1 and 1, and a tumor may lie a little outside (ours)."""
 THRESHOLDS = (CORE_THRESHOLD, EDEMA_THRESHOLD)
 """In the order in which they are drawn."""
 
@@ -47,6 +50,9 @@ class TumorDataset(Dataset[tuple[Tensor, Tensor]]):
         fixed_thresholds: True for validation and test.
         in_memory: decode every density once and keep it (float16, cropped); otherwise read the store each time.
         augmentation: how much the masks differ from exact ones; not with fixed thresholds.
+
+    Raises:
+        InputError: the store lacks a target, or has values far outside the target's bounds.
     """
 
     def __init__(
@@ -67,7 +73,9 @@ class TumorDataset(Dataset[tuple[Tensor, Tensor]]):
         self.tissue = np.ascontiguousarray(crop.apply(tissue))
         columns = {name: values[self.rows] for name, values in store.parameters.items()}
         unknown_yet = {name: np.zeros(len(self.rows)) for name in THRESHOLDS}
-        self.encoded = torch.from_numpy(targets.encode(columns | unknown_yet))  # (n, outputs)
+        encoded = targets.encode(columns | unknown_yet)  # (n, outputs)
+        _refuse_far_targets(targets, encoded)
+        self.encoded = torch.from_numpy(encoded)
         self.drawn = [(output, THRESHOLDS.index(n)) for output, n in enumerate(targets.names) if n in THRESHOLDS]
         self.targets = targets
         self.densities = self._decode_all() if in_memory else None
@@ -117,6 +125,18 @@ class TumorDataset(Dataset[tuple[Tensor, Tensor]]):
                 densities[index] = self.crop.apply(self.store.density(int(row)))
                 advance(1)
         return densities
+
+
+def _refuse_far_targets(targets: Targets, encoded: NDArray[np.float32]) -> None:
+    """Bounds only set a scale, but where the data are far outside it a network could not start to learn."""
+    for output, quantity in enumerate(targets.quantities):
+        values = encoded[:, output]
+        if quantity.name not in THRESHOLDS and values.size and np.abs(values).max() > LARGEST_CODE:
+            low, high = quantity.decode([values.min(), values.max()])
+            raise InputError(
+                f"the data's {quantity.name} is {low:.4g} to {high:.4g}, the target's bounds are {quantity.bounds}: "
+                "give bounds that hold the data"
+            )
 
 
 def fixed_thresholds(row: int) -> tuple[float, float]:

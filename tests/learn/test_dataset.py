@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, InputError, Store, observe, render_image
+from learn.augment import Augmentation
 from learn.crop import Crop
 from learn.datamodule import EpochSampler, TumorDataModule, split_rows
 from learn.dataset import TumorDataset
@@ -20,8 +21,8 @@ def crop(store: Store) -> Crop:
     return Crop.around(store.load_atlas())
 
 
-def make_dataset(store: Store, targets: Targets, crop: Crop, **options: bool | int) -> TumorDataset:
-    return TumorDataset(store, np.arange(len(store)), targets, store.load_atlas().tissue, crop, **options)
+def make_dataset(store: Store, targets: Targets, crop: Crop, **options: object) -> TumorDataset:
+    return TumorDataset(store, np.arange(len(store)), targets, store.load_atlas().tissue, crop, **options)  # type: ignore[arg-type]
 
 
 def test_the_crop_holds_all_tissue_between_even_corners(store: Store, crop: Crop) -> None:
@@ -115,3 +116,39 @@ def test_a_store_without_validation_samples_is_refused(joint: Targets, crop: Cro
 def test_an_unknown_split_is_refused(store: Store) -> None:
     with pytest.raises(InputError, match="split=exam"):
         split_rows(store, "exam")
+
+
+def test_data_far_outside_a_targets_bounds_are_refused(store: Store, crop: Crop) -> None:
+    narrow = Targets.named([{"name": "mu1", "bounds": [1.0, 1.1]}])
+    with pytest.raises(InputError, match=r"the data's mu1 is .* the target's bounds are \(1.0, 1.1\)"):
+        TumorDataset(store, np.arange(8), narrow, store.load_atlas().tissue, crop)
+
+
+def test_thresholds_can_be_targets(store: Store, crop: Crop) -> None:
+    data = make_dataset(store, Targets.named(["edema_threshold", "mu1", "core_threshold"]), crop)
+    for epoch in (0, 1):
+        data.set_epoch(epoch)
+        columns = data.targets.decode(data[3][1].numpy()[None])
+        found = (columns["core_threshold"][0], columns["edema_threshold"][0])
+        assert found == pytest.approx(data.thresholds(3), abs=1e-6)
+        assert columns["mu1"][0] == pytest.approx(store.parameters["mu1"][3], rel=1e-5)
+
+
+def test_drawn_masks_come_in_training_only_and_again(store: Store, joint: Targets, crop: Crop) -> None:
+    augmentation = Augmentation(share=1.0, outline=4.0, missing=1.0)
+    plain, drawn = make_dataset(store, joint, crop), make_dataset(store, joint, crop, augmentation=augmentation)
+    assert not torch.equal(plain[3][0], drawn[3][0])
+    assert torch.equal(drawn[3][0], make_dataset(store, joint, crop, augmentation=augmentation)[3][0])
+    first = drawn[3][0]
+    drawn.set_epoch(1)
+    assert not torch.equal(first, drawn[3][0])
+    fixed = [make_dataset(store, joint, crop, fixed_thresholds=True, augmentation=a) for a in (None, augmentation)]
+    assert torch.equal(fixed[0][3][0], fixed[1][3][0])
+
+
+def test_training_and_test_never_share_thresholds_or_samples(store: Store, joint: Targets, crop: Crop) -> None:
+    rows = {split: set(split_rows(store, split).tolist()) for split in ("train", "val", "test")}
+    assert not (rows["train"] & rows["test"] or rows["train"] & rows["val"] or rows["val"] & rows["test"])
+    drawn = {make_dataset(store, joint, crop, seed=0).thresholds(i) for i in range(len(store))}
+    fixed = {make_dataset(store, joint, crop, fixed_thresholds=True).thresholds(i) for i in range(len(store))}
+    assert not drawn & fixed
