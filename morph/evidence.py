@@ -38,7 +38,7 @@ THRESHOLD_STEP = 0.01
 PUSH_ACCURACY = 0.5
 """Accuracy of the simulations that a search compares where tumors push: half the time, and on two tumors of some
 100 ml a Dice of at least .99 with the default's at c = .01, .1, .5 and .8 (ours)."""
-HOPELESS = 2.0
+HOPELESS = 1.5
 """A tumor that pushes is given up where c >= 0.7 in this many times the visible edema: its core cannot fit (ours)."""
 
 
