@@ -56,7 +56,7 @@ def run_batch(options: dict[str, Any], main: Main) -> int:
             write_summary(_root(options, source) / SUMMARY, list(rows.values()))
     finally:
         if rows:
-            console.print(show(list(rows.values())))
+            show(console, list(rows.values()))
             console.print(f"written to {_root(options, source) / SUMMARY}; {len(jobs) - len(rows)} cases left")
     return exit_status(list(rows.values()))
 

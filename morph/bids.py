@@ -19,7 +19,7 @@ from engine import InputError
 from morph.layout import PIPELINE, PRODUCTS, Layout
 
 BIDS_VERSION = "1.11.1"
-HOMELESS = ("*.html", "figures", "registration", "rt", "sub-*/*.json")
+HOMELESS = ("*.html", "*.csv", "figures", "registration", "rt", "sub-*/*.json")
 """Patterns for .bidsignore. One that ends in a slash does not hide a folder from the validator."""
 TISSUE_LABELS = (
     ("index", "name", "abbreviation", "mapping"),

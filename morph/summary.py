@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from engine.apart import CRASHED
@@ -83,16 +84,17 @@ def write_summary(path: Path, rows: list[Row]) -> None:
     write_whole(path, write)
 
 
-def show(rows: list[Row]) -> Table:
-    """The table for people: columns that are empty throughout are left out."""
-    columns = [name for name in COLUMNS if any(getattr(row, name) not in (None, "") for row in rows)]
-    table = Table(*columns, title="summary", title_justify="left")
+def show(console: Console, rows: list[Row]) -> None:
+    """Print the table for people: what matters on a line, and below it the sentences of cases without an answer."""
+    table = Table(title="summary", title_justify="left")
+    for heading in ("case", "status", "verdict", "method", "mu1 [mm]", "mu2", "Dice core", "Dice edema", "s"):
+        table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(getattr(row, name)) for name in columns))
-    return table
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+        numbers = (row.mu1, row.mu2, row.core_dice, row.edema_dice, row.seconds)
+        table.add_row(
+            row.case, row.status, row.verdict, row.method, *("" if n is None else f"{n:.3g}" for n in numbers)
+        )
+    console.print(table)
+    for row in rows:
+        if row.error:
+            console.print(f"{row.case}: {row.error}", markup=False, highlight=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,12 +71,14 @@ def rows(out: Path) -> dict[str, dict[str, str]]:
 
 
 def test_bad_cases_leave_their_sentence_and_good_ones_are_kept(
-    tmp_path: Path, patients: Path, tiny_command: Run, started: list[str]
+    tmp_path: Path, patients: Path, tiny_command: Run, started: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     assert tiny_command(f"cases={patients}", f"out={out}") == BAD_INPUT
     assert started == ["a good", "b bad", "c fallback"]
     table = rows(out)
+    said = capsys.readouterr().out
+    assert "b bad: " in said and "4 of 4" in said
     assert [row["status"] for row in table.values()] == ["done", "bad input", "done", "bad input"]
     assert "unknown label 9" in table["b bad"]["error"] and "no seg file" in table["d empty"]["error"]
     record = json.loads((out / "a good" / "parameters.json").read_text())
@@ -92,14 +95,24 @@ def test_bad_cases_leave_their_sentence_and_good_ones_are_kept(
     assert [row["status"] for row in rows(out).values()] == ["kept", "done", "kept", "done"]
     assert rows(out)["a good"]["mu1"] == table["a good"]["mu1"]
 
-    started.clear()
-    save(patients / "c fallback" / "flair.nii.gz", ARRAYS["flair"])
-    (out / "d empty" / "density.nii.gz").unlink()
-    tiny_command(f"cases={patients}", f"out={out}")
-    assert started == ["c fallback", "d empty"]
-    started.clear()
-    tiny_command(f"cases={patients}", f"out={out}", "seed=1")
-    assert len(started) == 4
+
+def test_another_file_or_setting_is_another_answer(
+    tmp_path: Path, patients: Path, tiny_command: Run, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.rmtree(patients / "b bad")
+    shutil.rmtree(patients / "c fallback")
+    save(patients / "d empty" / "seg.nii.gz", ARRAYS["seg"])
+    assert tiny_command(f"cases={patients}", f"out={out}") == 0
+    monkeypatch.setattr(batch, "run_apart", lambda run, options: (started.append(options["case"]), (2, "not now"))[1])
+    for change, expected in (("nothing", 0), ("setting", 2), ("image", 1), ("density", 2)):
+        started.clear()
+        if change == "image":
+            save(patients / "a good" / "flair.nii.gz", 2 * ARRAYS["flair"])
+        if change == "density":
+            (out / "d empty" / "density.nii.gz").unlink()
+        tiny_command(f"cases={patients}", f"out={out}", f"seed={int(change == 'setting')}")
+        assert len(started) == expected, change
 
 
 def test_an_interruption_keeps_what_is_finished(

@@ -16,6 +16,7 @@ from engine import InputError
 from morph.bids import describe
 from morph.layout import PARAMETERS, PRODUCTS, Layout, lay_out, subject_of
 from morph.outputs import prepare_folder
+from morph.summary import SUMMARY
 from tests.morph.conftest import AFFINE, SHAPE
 
 RECORD = {"method": "refined", "verdict": "pass", "thresholds": {"core": 0.7, "edema": 0.3}}
@@ -45,6 +46,7 @@ def dataset(tmp_path: Path) -> Layout:
             image = nib.Nifti1Image(np.ones(SHAPE, np.float32 if product.kind == "share" else np.uint8), AFFINE)
             image.header.set_xyzt_units("mm")
             nib.save(image, path)
+    (layout.root / SUMMARY).write_text("case\n")
     layout.registration.mkdir(exist_ok=True)
     (layout.registration / "affine.mat").write_bytes(b"")
     for path, text in describe(layout, PRODUCTS, {"seg": tmp_path / "seg.nii.gz"}, RECORD).items():
