@@ -10,6 +10,7 @@ import shlex
 import subprocess
 from fnmatch import fnmatch
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_it_installs_what_the_makefile_does() -> None:
     assert "-c constraints.txt" in install
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.skipif(os.getuid() != 0 or which("setpriv") is None, reason="only root becomes another user, by setpriv")
 @pytest.mark.parametrize(("owner", "expected"), [(1234, "1234"), (0, "0")])
 def test_the_entry_point_becomes_the_owner_of_the_output(tmp_path: Path, owner: int, expected: str) -> None:
     (entry,) = arguments("ENTRYPOINT")
