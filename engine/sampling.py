@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from engine.atlas import Atlas
 from engine.errors import InputError
@@ -45,7 +45,7 @@ class Prior:
         Raises:
             InputError: the atlas has no tissue in the origin's box, or less than the smallest tumor kept.
         """
-        room = float(atlas.tissue.sum()) * atlas.grid.voxel_volume
+        room = len(_tissue_voxels(atlas, None)) * atlas.grid.voxel_volume
         if room < self.size[0]:
             raise InputError(f"{atlas.name} has {room:.1f} ml of tissue, the smallest tumor kept has {self.size[0]} ml")
         rng = random_stream(seed, sample, proposal)
@@ -57,6 +57,25 @@ class Prior:
     def accepts(self, volume: float) -> bool:
         """Whether a tumor of this volume [ml at c >= 0.7] is kept."""
         return self.size[0] <= volume <= self.size[1]
+
+    def log_density(self, mu1: ArrayLike, mu2: ArrayLike) -> NDArray[np.float64]:
+        """log of the density of (log mu1, log mu2) [1] before the size filter, any shape; -inf where no draw can be.
+
+        With a = mu1² = D T and b = mu2² = rho T, the density of (a, b) is the integral of 1 / T² over the durations
+        for which a / T and b / T lie in their ranges; (log mu1, log mu2) brings the factor 4 a b. Normalized.
+
+        Args:
+            mu1: sqrt(D T) [mm].
+            mu2: sqrt(rho T) [1].
+        """
+        a, b = np.square(np.asarray(mu1, dtype=np.float64)), np.square(np.asarray(mu2, dtype=np.float64))
+        ranges = (self.diffusivity, self.proliferation, self.duration)
+        shortest = np.maximum(np.maximum(a / ranges[0][1], b / ranges[1][1]), ranges[2][0])
+        longest = np.minimum(np.minimum(a / ranges[0][0], b / ranges[1][0]), ranges[2][1])
+        volume = np.prod([high - low for low, high in ranges])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            inside = 4 * a * b * (1 / shortest - 1 / longest) / volume
+            return np.where(longest > shortest, np.log(np.maximum(inside, 0)), -np.inf)
 
     def _draw_origin(self, rng: np.random.Generator, atlas: Atlas) -> tuple[float, float, float]:
         """A uniform point of a uniform tissue voxel of the box."""

@@ -18,6 +18,7 @@ from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, PRIORS
 from engine.mass_effect import FOLDED_WARNING
 from morph.evidence import MU1_RANGE, MU2_RANGE, Estimate, Fit
 from morph.mass_effect import Push
+from morph.uncertainty import Posterior
 
 Verdict = Literal["pass", "warn", "fail"]
 SEVERITY: tuple[Verdict, ...] = ("pass", "warn", "fail")
@@ -118,6 +119,16 @@ def check_density(density: NDArray[np.float32], brain: NDArray[np.bool_]) -> lis
     return [
         at_least("density_not_empty", float(density.max()), VISIBLE, VISIBLE, "highest density"),
         at_most("density_not_everywhere", invaded, 0.5, 0.8, f"share of the brain with density >= {VISIBLE}"),
+    ]
+
+
+def check_posterior(posterior: Posterior) -> list[Check]:
+    """Was enough sampled, and how far do tumors that the masks allow agree with the one that is delivered?"""
+    agreement = posterior.agreement[VISIBLE]
+    subject = f"mean Dice, at density {VISIBLE}, of the delivered tumor with the others that the masks allow,"
+    return [
+        at_least("posterior_sampled", posterior.effective, 30.0, -np.inf, "effective number of sampled tumors"),
+        at_least("posterior_agreement", agreement, 0.85, -np.inf, subject),
     ]
 
 

@@ -26,6 +26,7 @@ from morph.checks import (
     check_network,
     check_origin,
     check_patient_fit,
+    check_posterior,
     check_push,
     check_ranges,
     check_size,
@@ -49,12 +50,14 @@ from morph.input_checks import (
 from morph.mass_effect import MassEffect, Push, let_push, measure_push
 from morph.orientation import orientation_margin
 from morph.patient import Patient, crop
+from morph.posterior import PosteriorSettings, find_posterior
 from morph.quality import measure_quality
 from morph.refine import RefinementSettings, refine
 from morph.registration import TUMOR_MARGIN, Registration, Warp, grow_mask
 from morph.resample import average_onto, bounding_box
 from morph.scene import SPACES, Masks, Scene, atlas_scene, patient_scene, working_grid
 from morph.tissue import Tissue, classify, normalized, show_tumor_as_tissue
+from morph.uncertainty import Posterior
 from morph.volume import Volume
 
 MARGIN = 8
@@ -82,6 +85,7 @@ class Personalization:
         tissue: labels of the tissue that it was solved on (see `Tissue.labels`), on the T1's grid; None where the
             atlas' tissue was, or none.
         tissue_source: `atlas` or `given`.
+        posterior: what the masks leave open; None for a fallback and where it was not asked for.
         push: what the mass-effect model did to the brain; None for the first model.
     """
 
@@ -99,6 +103,7 @@ class Personalization:
     tissue: Volume | None = None
     tissue_source: str = "atlas"
     push: Push | None = None
+    posterior: Posterior | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -130,6 +135,7 @@ def run_pipeline(
     space: str = "patient",
     announce: Announce = lambda sentence: None,
     effect: MassEffect | None = None,
+    uncertainty: PosteriorSettings | None = None,
 ) -> Personalization:
     """Personalize the tumor model to one patient.
 
@@ -141,6 +147,8 @@ def run_pipeline(
         space: where to solve, `patient` or `atlas`.
         announce: is told each stage.
         effect: the mass-effect model, which starts from the first model's answer; None for the first model alone.
+        uncertainty: how to sample what the masks leave open, of the first model and with a search only; None goes
+            without.
 
     Raises:
         InputError: the images cannot be registered, neither a network nor a search is wanted, or the tumor shall push
@@ -149,7 +157,8 @@ def run_pipeline(
     check_space(space, effect)
     if refinement is None and brain.estimator is None:
         raise InputError("refine=false keeps the network's answer, and there is no network: refine, or give weights")
-    return Road(patient, brain, space, Stopwatch(announce), effect).travel(registration, refinement)
+    road = Road(patient, brain, space, Stopwatch(announce), effect, uncertainty if refinement and not effect else None)
+    return road.travel(registration, refinement)
 
 
 def check_space(space: str, effect: MassEffect | None) -> None:
@@ -167,9 +176,18 @@ def check_space(space: str, effect: MassEffect | None) -> None:
 class Road:
     """The stages of one run, and what each leaves for the next."""
 
-    def __init__(self, patient: Patient, brain: Brain, space: str, watch: Stopwatch, effect: MassEffect | None) -> None:
+    def __init__(
+        self,
+        patient: Patient,
+        brain: Brain,
+        space: str,
+        watch: Stopwatch,
+        effect: MassEffect | None,
+        uncertainty: PosteriorSettings | None,
+    ) -> None:
         """Args: see `run_pipeline`. Only the largest focus of the tumor is fitted, in the box around the brain."""
         self.full, self.brain, self.space, self.watch, self.effect = patient.t1, brain, space, watch, effect
+        self.uncertainty = uncertainty
         self.box = bounding_box(patient.brain | patient.masks.edema, MARGIN)
         self.whole = patient = crop(patient, self.box)
         foci = split_foci(patient.masks, patient.t1)
@@ -179,6 +197,7 @@ class Road:
         self.scale: float | None = None
         self.tissue: Tissue | None = None
         self.estimate: Estimate | None = None
+        self.posterior: Posterior | None = None
 
     def travel(self, registration: Registration, refinement: RefinementSettings | None) -> Personalization:
         """Every stage in turn, as long as no check fails."""
@@ -200,6 +219,10 @@ class Road:
         with self.watch.stage("refinement", "refine the estimate" if refinement else "keep the estimate"):
             start = None if self.estimate is None else scene.from_atlas(self.estimate)
             first = fit = refine(scene.coarse, scene.fine, start, refinement)
+        if self.uncertainty is not None:
+            with self.watch.stage("posterior", "sample what the masks leave open"):
+                tumor, self.posterior = find_posterior(scene, fit.estimate, self.uncertainty)
+                first = fit = scene.fine.compare([tumor])[0]
         if self.effect is not None:
             with self.watch.stage("mass_effect", "let the tumor push"):
                 scene, fit = let_push(scene, first, self.effect, refinement)
@@ -255,6 +278,7 @@ class Road:
             *([] if self.estimate is None else check_estimate(self.estimate, found, self.brain.fine.grid.extent)),
             *check_patient_fit(density.array, fit, self.patient.masks.core, self.patient.masks.edema),
             *check_density(density.array, self.patient.brain),
+            *([] if self.posterior is None else check_posterior(self.posterior)),
             check_origin(_distance_to_brain(origin, self.patient)),
             check_size(float(result.volumes[0]) * (found.mu1 / fit.estimate.mu1) ** 3),
         ]
@@ -297,6 +321,7 @@ class Road:
             self.space, self.scale, self.watch.seconds, tissue,
             "atlas" if self.tissue is None else self.tissue.source,
             None if push is None else push.on_whole(self._uncrop),
+            None if parameters is None or self.posterior is None else self.posterior.on_whole(self._uncrop),
         )  # fmt: skip
 
     def _uncrop(self, array: NDArray) -> Volume:

@@ -20,7 +20,7 @@ import cma
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import InputError
+from engine import Grid, InputError
 from morph.evidence import MU1_RANGE, MU2_RANGE, Estimate, Evidence, Fit
 
 STEPS = np.array([0.25, 0.30, 5.0, 5.0, 5.0])
@@ -115,18 +115,22 @@ class Search:
 
     def decode(self, place: NDArray[np.float64], evidence: Evidence) -> Estimate:
         """The tumor at coordinates of the search, within bounds and in tissue."""
-        path, width = (
-            np.log([self.center.mu1 * self.center.mu2, self.center.mu1 / self.center.mu2]) + place[:2] * STEPS[:2]
-        )
-        mu1 = float(np.clip(np.exp((path + width) / 2), *MU1_RANGE))
-        mu2 = float(np.clip(np.exp((path - width) / 2), *MU2_RANGE))
-        shift = place[2:5] * STEPS[2:] / evidence.atlas.grid.extent
-        origin = evidence.in_tissue(np.clip(np.asarray(self.center.origin) + shift, 0, 1))
+        mu1, mu2, wanted = at_place(self.center, place, evidence.atlas.grid)
+        mu1, mu2 = float(np.clip(mu1, *MU1_RANGE)), float(np.clip(mu2, *MU2_RANGE))
+        origin = evidence.in_tissue(np.clip(wanted, 0, 1))
         coupling = self.center.coupling
         if coupling is not None and len(place) > len(STEPS):
             low, high = self.couplings
             coupling = float(np.clip(coupling + place[5] * COUPLING_STEP * (high - low), low, high))
         return Estimate(mu1, mu2, origin, coupling)
+
+
+def at_place(center: Estimate, place: NDArray[np.float64], grid: Grid) -> tuple[float, float, NDArray[np.float64]]:
+    """mu1 [mm], mu2 and origin (fractions), wherever that is, at coordinates (in `STEPS`) around a center."""
+    path = float(np.log(center.mu1 * center.mu2) + place[0] * STEPS[0])
+    width = float(np.log(center.mu1 / center.mu2) + place[1] * STEPS[1])
+    origin = np.asarray(center.origin) + place[2:5] * STEPS[2:] / grid.extent
+    return float(np.exp((path + width) / 2)), float(np.exp((path - width) / 2)), origin
 
 
 def refine(coarse: Evidence, fine: Evidence, estimate: Estimate | None, settings: RefinementSettings | None) -> Fit:

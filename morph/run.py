@@ -27,6 +27,7 @@ from morph.mass_effect import MassEffect, PushSettings
 from morph.outputs import prepare_folder, write_json, write_outputs
 from morph.patient import TISSUES, Patient, load_patient
 from morph.pipeline import Personalization, Stopwatch, check_space, run_pipeline
+from morph.posterior import PosteriorSettings
 from morph.refine import RefinementSettings
 from morph.settings import build
 from morph.summary import FALLBACK_DELIVERED
@@ -58,7 +59,7 @@ def main(config: DictConfig) -> int:
     watch = Stopwatch(lambda sentence: console.print(f"[dim]... {sentence}[/dim]"))
     refinement = build(RefinementSettings, "refinement", options["refinement"], seed=seed)
     registration = build(AntsRegistration, "registration", options["registration"], seed=seed)
-    effect = _effect(options)
+    effect, uncertainty = _effect(options), _uncertainty(options, seed)
     aims = build(TargetSettings, "targets", options["targets"])
     refine, space = _choices(options)
     if options["cases"] is not None:
@@ -76,9 +77,11 @@ def main(config: DictConfig) -> int:
             twin = make_twin(seed, model=effect.model if effect else None)
             patient = twin.patient
     kept = KeptRegistration(registration, layout.registration)
-    answer = run_pipeline(patient, brain, kept, refinement if refine else None, space, watch.announce, effect)
+    answer = run_pipeline(
+        patient, brain, kept, refinement if refine else None, space, watch.announce, effect, uncertainty
+    )
     with watch.stage("targets", "draw target volumes"):
-        targets = target_volumes(patient, answer, aims)
+        targets = target_volumes(patient, answer, aims, answer.posterior)
     answer.seconds.update(watch.seconds)
     watch.announce(f"write {layout.folder}")
     scores = None if twin is None else describe_twin(twin, answer, seed)
@@ -130,6 +133,14 @@ def _files(options: dict[str, Any]) -> dict[str, str | Path]:
             "no patient is given: use case=FOLDER with BraTS names, t1=FILE seg=FILE, cases=FOLDER, or demo=true"
         )
     return found | single
+
+
+def _uncertainty(options: dict[str, Any], seed: int) -> PosteriorSettings | None:
+    """posterior=; simulations=0 goes without."""
+    given = options["posterior"]
+    if isinstance(given, dict) and given.get("simulations") == 0:
+        return None
+    return build(PosteriorSettings, "posterior", given, seed=seed)
 
 
 def _choices(options: dict[str, Any]) -> tuple[bool, str]:

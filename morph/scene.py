@@ -37,6 +37,7 @@ class Scene:
     Attributes:
         space: `patient` or `atlas`.
         coarse: masks and anatomy on the search's grid; `fine` on that of the final simulation.
+        drawn: core and edema as they were drawn, in this space's world.
         scale: mm of the patient per mm of this space.
         deliver: density on the fine grid, (x, y, z) -> on the patient's T1.
         to_world: place in this space's world [mm], (n, 3) -> the patient's; `to_space` is its inverse.
@@ -46,6 +47,7 @@ class Scene:
     space: str
     coarse: Evidence
     fine: Evidence
+    drawn: tuple[Volume, Volume]
     scale: float
     deliver: Callable[[NDArray[np.float32]], Volume]
     to_world: Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -71,7 +73,15 @@ def atlas_scene(patient: Patient, warp: Warp, brain: Brain, masks: Masks) -> Sce
         return patient.t1.with_array(np.where(patient.brain, np.clip(warped, 0, 1), 0))
 
     return Scene(
-        "atlas", coarse, fine, warp.affine_scale, deliver, warp.points_to_patient, lambda found: found, lambda e: e
+        "atlas",
+        coarse,
+        fine,
+        (core, edema),
+        warp.affine_scale,
+        deliver,
+        warp.points_to_patient,
+        lambda found: found,
+        lambda e: e,
     )
 
 
@@ -83,7 +93,8 @@ def patient_scene(patient: Patient, warp: Warp, brain: Brain, tissue: Tissue) ->
     """
     grid = working_grid(patient, brain.fine.grid)
     maps = [average_onto(m, grid) for m in tissue.maps]
-    shares = [average_onto(patient.t1.with_array(m), grid) for m in (patient.masks.core, patient.masks.edema)]
+    drawn = (patient.t1.with_array(patient.masks.core), patient.t1.with_array(patient.masks.edema))
+    shares = [average_onto(mask, grid) for mask in drawn]
     fine = _evidence(maps, shares, grid)
     factor = round(brain.coarse.grid.spacing / grid.spacing)
     coarse = _evidence(
@@ -103,7 +114,7 @@ def patient_scene(patient: Patient, warp: Warp, brain: Brain, tissue: Tissue) ->
         world = warp.points_to_atlas(grid.to_world(found.origin)[None])[0]
         return _moved(found, 1 / warp.affine_scale, brain.fine.grid.from_world(world))
 
-    return Scene("patient", coarse, fine, 1.0, deliver, lambda points: points, from_atlas, into_atlas)
+    return Scene("patient", coarse, fine, drawn, 1.0, deliver, lambda points: points, from_atlas, into_atlas)
 
 
 def working_grid(patient: Patient, grid: Grid) -> Grid:

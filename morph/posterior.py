@@ -1,0 +1,246 @@
+"""What two outlines leave open: tumors in proportion to how probable they are.
+
+The density of (mu1, mu2, origin) given the outlines is prior times likelihood: the prior of generation (uniform D,
+rho and T, an origin anywhere in tissue) and the likelihood of `morph.outlines`, with both thresholds averaged over.
+It is sampled on the coarse grid (`morph.sampler`) around the tumor that the search found. Some of the tumors, drawn
+by weight, are then simulated on the fine grid: the ensemble that maps come from. Intervals come from all of them.
+
+The tumor that is delivered is the one of the ensemble that agrees best with all the others, so that as little as
+possible is lost whichever of them is the true one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import PRIORS, FisherKolmogorovParameters, InputError, random_stream, simulate_stream
+from morph.evidence import MU1_RANGE, MU2_RANGE, Estimate
+from morph.outlines import Judgment, Outlines
+from morph.refine import STEPS, at_place
+from morph.sampler import Sample, explore, normalized
+from morph.scene import Scene
+from morph.uncertainty import AGREED, LEVELS, Interval, Posterior
+from morph.volume import Volume
+
+PRIOR = PRIORS["whole_brain"]
+FIRST_SPREAD = 0.4
+"""Standard deviations of the first proposals, in the search's steps (ours: about the search's own error)."""
+QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
+SAMPLING, MEMBERS, THRESHOLDS = 0, 1, 2
+"""Counters of the random streams."""
+
+
+@dataclass(frozen=True)
+class PosteriorSettings:
+    """How thoroughly to sample.
+
+    Attributes:
+        simulations: on the coarse grid.
+        rounds: that they are spread over; each learns from those before.
+        members: tumors simulated on the fine grid.
+        seed: of the random numbers.
+    """
+
+    simulations: int = 1000
+    rounds: int = 10
+    members: int = 40
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be sampled."""
+        if not (self.rounds >= 1 and self.simulations >= 10 * self.rounds and self.members >= 10):
+            raise InputError(
+                f"posterior with simulations={self.simulations}, rounds={self.rounds}, members={self.members}: rounds "
+                "must be >= 1, simulations at least ten times as many, and members >= 10"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Tumors:
+    """Weighted tumors on the coarse grid.
+
+    Attributes:
+        center: zero of the sample's coordinates.
+        sample: see `morph.sampler`.
+        core: log likelihood of each at each threshold of the core, (n, m); `edema` likewise.
+    """
+
+    center: Estimate
+    sample: Sample
+    core: NDArray[np.float64]
+    edema: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Equally probable tumors on the fine grid.
+
+    Attributes:
+        estimates: their numbers.
+        density: (n, voxels of tissue).
+    """
+
+    estimates: list[Estimate]
+    density: NDArray[np.float32]
+
+
+def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -> tuple[Estimate, Posterior]:
+    """What the outlines leave open, and the tumor to deliver.
+
+    Args:
+        scene: where, with both masks.
+        found: the tumor that the search found, in the scene's space.
+        settings: see there.
+
+    Raises:
+        InputError: none of the simulated tumors is possible at all.
+    """
+    outlines = Outlines(*scene.drawn, scene.coarse.atlas)
+    tumors = sample_tumors(outlines, found, settings)
+    ensemble = grow_ensemble(tumors, scene, settings)
+    best, agreement = representative(ensemble)
+    return ensemble.estimates[best], summarize(tumors, ensemble, agreement, outlines, scene, settings.seed)
+
+
+def sample_tumors(outlines: Outlines, center: Estimate, settings: PosteriorSettings) -> Tumors:
+    """Sample the tumors that two outlines allow.
+
+    Args:
+        outlines: on the coarse grid.
+        center: where to begin.
+        settings: see there.
+
+    Raises:
+        InputError: none of the simulated tumors is possible at all.
+    """
+    seen: list[Judgment | None] = []
+    target = partial(_log_posterior, outlines=outlines, center=center, seen=seen)
+    rng = random_stream(settings.seed, SAMPLING)
+    try:
+        sample = explore(target, np.full(len(STEPS), FIRST_SPREAD), settings.simulations, settings.rounds, rng)
+    except ValueError as error:
+        raise InputError(
+            "no tumor around the one that was found is possible: posterior.simulations=0 goes without a posterior"
+        ) from error
+    core, edema = (
+        np.array([np.full(len(o.thresholds), -np.inf) if j is None else getattr(j, name) for j in seen])
+        for name, o in (("core", outlines.core), ("edema", outlines.edema))
+    )
+    return Tumors(center, sample, core, edema)
+
+
+def grow_ensemble(tumors: Tumors, scene: Scene, settings: PosteriorSettings) -> Ensemble:
+    """Simulate `members` of the tumors, drawn by weight, on the fine grid."""
+    numbers = tumors.sample.pick(settings.members, random_stream(settings.seed, MEMBERS))
+    estimates = []
+    for number in numbers:
+        mu1, mu2, origin = at_place(tumors.center, tumors.sample.places[number], scene.coarse.atlas.grid)
+        estimates.append(Estimate(mu1, mu2, scene.fine.in_tissue(origin)))
+    atlas = scene.fine.atlas
+    density = np.empty((len(estimates), int(atlas.tissue.sum())), dtype=np.float32)
+    field = np.zeros(atlas.grid.shape, dtype=np.float32)
+    for row, one in zip(density, simulate_stream([e.parameters() for e in estimates], atlas), strict=True):
+        field[...] = 0
+        one.write(field)
+        row[...] = field[atlas.tissue]
+    return Ensemble(estimates, density)
+
+
+def dice_between(ensemble: Ensemble, level: float) -> NDArray[np.float64]:
+    """Dice of every member with every other where density >= level, (n, n); two empty ones agree."""
+    shown = (ensemble.density >= level).astype(np.float32)
+    shared, sizes = (shown @ shown.T).astype(np.float64), shown.sum(axis=1, dtype=np.float64)
+    total = sizes[:, None] + sizes[None]
+    return np.divide(2 * shared, total, out=np.ones_like(shared), where=total > 0)
+
+
+def representative(ensemble: Ensemble) -> tuple[int, dict[float, float]]:
+    """The member that agrees best with the others, and its mean Dice with them at each of `AGREED`."""
+    others = len(ensemble.estimates) - 1
+    agreement = {level: (dice_between(ensemble, level).sum(axis=1) - 1) / others for level in AGREED}
+    best = int(np.argmax(sum(agreement.values())))
+    return best, {level: float(values[best]) for level, values in agreement.items()}
+
+
+def summarize(
+    tumors: Tumors, ensemble: Ensemble, agreement: dict[float, float], outlines: Outlines, scene: Scene, seed: int
+) -> Posterior:
+    """Maps on the patient's T1, and intervals."""
+    atlas = scene.fine.atlas
+
+    def show(values: NDArray[np.floating]) -> Volume:
+        field = np.zeros(atlas.grid.shape, dtype=np.float32)
+        field[atlas.tissue] = values
+        return scene.deliver(field)
+
+    density = ensemble.density
+    return Posterior(
+        density_mean=show(density.mean(axis=0)),
+        density_std=show(density.std(axis=0)),
+        probability={level: show((density > level).mean(axis=0)) for level in LEVELS},
+        intervals=_intervals(tumors, outlines, scene, random_stream(seed, THRESHOLDS)),
+        agreement=agreement,
+        effective=tumors.sample.effective,
+        simulations=len(tumors.sample.places),
+        members=len(ensemble.estimates),
+    )
+
+
+def _log_posterior(
+    places: NDArray[np.float64], outlines: Outlines, center: Estimate, seen: list[Judgment | None]
+) -> NDArray[np.float64]:
+    """Logarithm of prior times likelihood of places (n, 5), (n,); `seen` gets what the outlines say of each."""
+    atlas = outlines.atlas
+    found = [at_place(center, place, atlas.grid) for place in places]
+    logs = np.array([_log_prior(*one, outlines) for one in found])
+    tumors = [
+        FisherKolmogorovParameters.from_invariants(mu1, mu2, (float(o[0]), float(o[1]), float(o[2])))
+        for (mu1, mu2, o), log in zip(found, logs, strict=True)
+        if np.isfinite(log)
+    ]
+    runs = simulate_stream(tumors, atlas)
+    for number in range(len(places)):
+        judgment = None
+        if np.isfinite(logs[number]):
+            density = np.zeros(atlas.grid.shape, dtype=np.float32)
+            next(runs).write(density)
+            judgment = outlines.judge(density)
+            logs[number] += judgment.log_likelihood
+        seen.append(judgment)
+    return logs
+
+
+def _log_prior(mu1: float, mu2: float, origin: NDArray[np.float64], outlines: Outlines) -> float:
+    """Logarithmic density of a tumor before anything is seen of it; -inf where it cannot be."""
+    grid, tissue = outlines.atlas.grid, outlines.atlas.tissue
+    bounded = MU1_RANGE[0] <= mu1 <= MU1_RANGE[1] and MU2_RANGE[0] <= mu2 <= MU2_RANGE[1]
+    voxel = np.floor(grid.to_voxel(origin) + 0.5).astype(int)
+    if not bounded or np.any(voxel < 0) or np.any(voxel >= grid.shape) or not tissue[tuple(voxel)]:
+        return -np.inf
+    return float(PRIOR.log_density(mu1, mu2))
+
+
+def _intervals(tumors: Tumors, outlines: Outlines, scene: Scene, rng: np.random.Generator) -> dict[str, Interval]:
+    """Where each number lies, with lengths in the patient's mm."""
+    sample, grid = tumors.sample, scene.coarse.atlas.grid
+    mu1, mu2, origins = zip(*(at_place(tumors.center, place, grid) for place in sample.places), strict=True)
+    world = scene.to_world(grid.to_world(np.array(origins)))
+    numbers = {"mu1": np.array(mu1) * scene.scale, "mu2": np.array(mu2)}
+    numbers |= {f"origin_{axis}": world[:, i] for i, axis in enumerate("xyz")}
+    for name, logs, outline in (("core", tumors.core, outlines.core), ("edema", tumors.edema, outlines.edema)):
+        drawn = [_draw(row, rng) for row in logs]
+        step = outline.thresholds[1] - outline.thresholds[0]
+        jitter = rng.uniform(-0.5, 0.5, len(drawn)) * step
+        numbers[f"{name}_threshold"] = np.clip(outline.thresholds[drawn] + jitter, *outline.thresholds[[0, -1]])
+    found = {name: sample.quantiles(values, QUANTILES).tolist() for name, values in numbers.items()}
+    return {name: Interval(q[2], (q[1], q[3]), (q[0], q[4])) for name, q in found.items()}
+
+
+def _draw(logs: NDArray[np.float64], rng: np.random.Generator) -> int:
+    """Number of a threshold, drawn by likelihood; where there is none it does not matter which."""
+    level = rng.uniform()
+    return 0 if not np.isfinite(logs).any() else int(np.searchsorted(np.cumsum(normalized(logs)), level))

@@ -1,0 +1,124 @@
+"""Adaptive multiple importance sampling: points in proportion to a density that costs a simulation each.
+
+Every round proposes points around the weighted mean of all earlier ones. A point is weighted against the mixture of
+all proposals of all rounds, so none is wasted and early, wide rounds do no harm.
+
+Source: Cornuet, Marin, Mira and Robert, Adaptive multiple importance sampling, Scandinavian Journal of Statistics 39
+(2012) 798-812. That proposals are fitted to flattened weights where few points carry them is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import bisect
+from scipy.special import logsumexp
+from scipy.stats import multivariate_t
+
+Values = NDArray[np.float64]
+Target = Callable[[Values], Values]
+FREEDOM = 5.0
+"""Degrees of freedom of the proposals: their tails are heavier than the target's (ours)."""
+WIDENED = 1.2
+"""Standard deviations of a proposal over those of the points that it is fitted to (ours)."""
+ENOUGH = 40.0
+"""Effective number of points that a proposal is fitted to: weights are flattened until it is reached (ours)."""
+NARROWEST = 0.02
+"""Least standard deviation of a proposal, in the coordinates' units (ours)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Weighted points of a density.
+
+    Attributes:
+        places: (n, d).
+        log_density: of the target, not normalized, (n,); -inf where there is none.
+        weights: sum to 1, (n,).
+    """
+
+    places: Values
+    log_density: Values
+    weights: Values
+
+    @property
+    def effective(self) -> float:
+        """How many independent points the weighted ones are worth."""
+        return float(1 / np.sum(self.weights**2))
+
+    def pick(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Numbers of `count` points drawn by weight, each as often as its weight says to within one (systematic)."""
+        levels = (np.arange(count) + rng.uniform()) / count
+        return np.minimum(np.searchsorted(np.cumsum(self.weights), levels), len(self.weights) - 1)
+
+    def quantiles(self, values: Values, levels: Values) -> Values:
+        """Weighted quantiles of one number (n,) of every point."""
+        order = np.argsort(values, kind="stable")
+        reached = np.cumsum(self.weights[order]) - 0.5 * self.weights[order]
+        return np.interp(levels, reached, values[order])
+
+
+def explore(target: Target, spread: Values, simulations: int, rounds: int, rng: np.random.Generator) -> Sample:
+    """Sample a density.
+
+    Args:
+        target: points (n, d) -> log density (n,), -inf where there is none.
+        spread: standard deviations of the first round around 0, (d,).
+        simulations: points in all.
+        rounds: that they are spread over.
+        rng: decides all.
+
+    Raises:
+        ValueError: no point of any round has a density.
+    """
+    mean, covariance = np.zeros(len(spread)), np.diag(spread**2)
+    places, found = np.empty((0, len(spread))), np.empty(0)
+    proposals = []
+    shares = np.diff(np.linspace(0, simulations, rounds + 1).astype(int))
+    for count in shares:
+        proposals.append(multivariate_t(mean, covariance, FREEDOM))
+        proposed = np.reshape(proposals[-1].rvs(count, random_state=rng), (count, len(spread)))
+        places, found = np.concatenate([places, proposed]), np.concatenate([found, target(proposed)])
+        logs = found - _mixture(places, proposals, shares)
+        if np.isfinite(logs).any():
+            mean, covariance = _fit(places, flattened(logs, ENOUGH))
+    if not np.isfinite(logs).any():
+        raise ValueError("no proposed point has a density")
+    return Sample(places, found, normalized(logs))
+
+
+def normalized(logs: Values) -> Values:
+    """Weights that sum to 1, of their logarithms."""
+    return np.exp(logs - logsumexp(logs))
+
+
+def flattened(logs: Values, enough: float) -> Values:
+    """Weights raised to the highest power up to 1 that leaves `enough` effective points, if there are as many."""
+    present = np.isfinite(logs)
+
+    def weights(power: float) -> Values:
+        return normalized(np.where(present, power * np.where(present, logs, 0.0), -np.inf))
+
+    def excess(power: float) -> float:
+        return float(1 / np.sum(weights(power) ** 2)) - enough
+
+    if excess(1.0) >= 0 or excess(0.0) <= 0:
+        return weights(1.0 if excess(1.0) >= 0 else 0.0)
+    return weights(float(bisect(excess, 0.0, 1.0, xtol=1e-4)))
+
+
+def _mixture(places: Values, proposals: list, shares: NDArray[np.int64]) -> Values:
+    """Logarithmic density (n,) of the mixture that all points so far were drawn from."""
+    used = shares[: len(proposals)]
+    logs = [p.logpdf(places) + np.log(n / used.sum()) for p, n in zip(proposals, used, strict=True)]
+    return np.asarray(logsumexp(logs, axis=0))
+
+
+def _fit(places: Values, weights: Values) -> tuple[Values, Values]:
+    """Mean and covariance of a proposal."""
+    mean = weights @ places
+    away = places - mean
+    return mean, WIDENED**2 * (weights[:, None] * away).T @ away + NARROWEST**2 * np.eye(places.shape[1])

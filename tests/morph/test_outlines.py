@@ -1,0 +1,91 @@
+"""The likelihood of two outlines: distances, areas and thresholds against cases that are known exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine import Atlas, Grid, random_stream
+from morph.outlines import CORRELATION, Outlines, signed_distance
+from morph.volume import Volume
+
+GRID = Grid((40, 40, 40), 2.0)
+
+
+def ball(radius: float, spacing: float = 1.0) -> Volume:
+    """A ball in the middle of the grid's cube, on a grid of its own."""
+    side = round(80 / spacing)
+    axis = (np.arange(side) + 0.5) * spacing - 40
+    distance = np.sqrt(sum(a**2 for a in np.meshgrid(axis, axis, axis, indexing="ij")))
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = GRID.affine[:3, 3] - GRID.spacing / 2 + spacing / 2
+    return Volume((distance <= radius).astype(np.float32), affine)
+
+
+def brain() -> Atlas:
+    """Nothing but white matter."""
+    ones, none = np.ones(GRID.shape, np.float32), np.zeros(GRID.shape, np.float32)
+    return Atlas(ones, none, none, GRID, "ball")
+
+
+def front(radius: float, width: float = 3.0) -> np.ndarray:
+    """A density that is 0.5 at `radius` [mm] from the middle."""
+    axis = (np.arange(40) + 0.5) * 2 - 40
+    distance = np.sqrt(sum(a**2 for a in np.meshgrid(axis, axis, axis, indexing="ij")))
+    return (1 / (1 + np.exp((distance - radius) / width))).astype(np.float32)
+
+
+def at(radius: float, threshold: float, width: float = 3.0) -> float:
+    """Radius at which such a front reaches a threshold."""
+    return radius - width * np.log(threshold / (1 - threshold))
+
+
+def test_signed_distance_of_a_ball_is_its_own() -> None:
+    mask = ball(20.0)
+    distance = signed_distance(mask.array > 0, mask.spacing)
+    axis = (np.arange(80) + 0.5) - 40
+    exact = 20 - np.sqrt(sum(a**2 for a in np.meshgrid(axis, axis, axis, indexing="ij")))
+    assert np.abs(distance - exact)[exact > -15].max() < 1.0
+    assert abs(np.mean((distance - exact)[np.abs(exact) < 3])) < 0.1
+
+
+@pytest.mark.parametrize("shift", [-4.0, -2.0, 2.0, 4.0])
+def test_misfit_of_a_shifted_front_is_its_squared_distance_over_the_outline(shift: float) -> None:
+    outlines = Outlines(ball(18.0), ball(24.0), brain())
+    threshold = int(np.argmin(np.abs(outlines.edema.thresholds - 0.3)))
+    radius = 24.0 + shift
+    density = front(radius - (at(0, 0.3)))
+    # twice the integral of the distance to the outline over the shell between both spheres
+    exact = 2 * abs(4 * np.pi * (radius**3 * (radius / 4 - 8) + 24.0**4 / 12))
+    assert outlines.edema.misfits(density.ravel())[threshold] == pytest.approx(
+        exact, rel=0.25
+    )  # voxels of 2 mm are in or out
+
+
+def test_area_counts_patches() -> None:
+    outlines = Outlines(ball(18.0), ball(24.0), brain())
+    assert outlines.core.patches == pytest.approx(18.0**2 / CORRELATION**2, rel=0.1)
+    assert outlines.edema.patches == pytest.approx(24.0**2 / CORRELATION**2, rel=0.1)
+
+
+def test_the_right_front_is_the_most_probable_one_and_its_thresholds_too() -> None:
+    width = 3.0
+    outlines = Outlines(ball(at(20, 0.7)), ball(at(20, 0.2)), brain())
+    judged = {radius: outlines.judge(front(radius, width)) for radius in (16, 18, 20, 22, 24)}
+    assert max(judged, key=lambda radius: judged[radius].log_likelihood) == 20
+    assert outlines.core.thresholds[judged[20].core.argmax()] == pytest.approx(0.7, abs=0.06)
+    assert outlines.edema.thresholds[judged[20].edema.argmax()] == pytest.approx(0.2, abs=0.06)
+
+
+def test_a_larger_correlation_is_less_sure() -> None:
+    fronts = [front(radius) for radius in (20, 24)]
+    sure, unsure = (Outlines(ball(17.5), ball(24.0), brain(), correlation) for correlation in (4.0, 8.0))
+    gaps = [o.judge(fronts[0]).log_likelihood - o.judge(fronts[1]).log_likelihood for o in (sure, unsure)]
+    assert gaps[0] > 2 * gaps[1] > 0
+
+
+def test_no_tumor_at_all_is_judged_too() -> None:
+    judged = Outlines(ball(18.0), ball(24.0), brain()).judge(np.zeros(GRID.shape, np.float32))
+    assert np.isfinite(judged.log_likelihood)
+    noise = random_stream(0).uniform(size=GRID.shape).astype(np.float32)
+    assert np.isfinite(Outlines(ball(18.0), ball(24.0), brain()).judge(noise).log_likelihood)
