@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from highdicom.spatial import get_series_volume_positions
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.misc import is_dicom
 
 from engine import InputError
@@ -36,6 +37,12 @@ SAME_GAP = 0.01
 """Relative difference of two slices' distances that counts as none: rounded positions (highdicom's default)."""
 SAME_DIRECTION = 1e-3
 """Likewise of two slices' direction cosines, and of the stack's and the slices' normal (ours)."""
+
+UNREADABLE = (
+    AttributeError, BytesLengthException, EOFError, KeyError, NotImplementedError, OSError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What pydicom and highdicom raise for files that are damaged, of a kind they do not know, or without pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,16 +108,17 @@ def read_series(folder: Path) -> Series:
     Raises:
         InputError: there is no series, or more than one, or it is no regular stack of single-frame slices.
     """
-    found = dict(_headers(folder))
-    if not found:
-        raise InputError(f"{folder} holds no DICOM images: give the folder that the slices of one series lie in")
-    names = Counter(_name(header) for header in found.values())
-    if len(names) > 1:
-        listed = "; ".join(f"{name} ({count} files)" for name, count in sorted(names.items()))
-        raise InputError(f"{folder} holds {len(names)} DICOM series, {listed}: give a folder with one of them")
-    headers = list(found.values())
-    _check_headers(folder, headers)
-    order = _order(folder, headers)
+    with _reading(folder):
+        found = dict(_headers(folder))
+        if not found:
+            raise InputError(f"{folder} holds no DICOM images: give the folder that the slices of one series lie in")
+        names = Counter(_name(header) for header in found.values())
+        if len(names) > 1:
+            listed = "; ".join(f"{name} ({count} files)" for name, count in sorted(names.items()))
+            raise InputError(f"{folder} holds {len(names)} DICOM series, {listed}: give a folder with one of them")
+        headers = list(found.values())
+        _check_headers(folder, headers)
+        order = _order(folder, headers)
     files = list(found)
     return Series(folder, tuple(files[i] for i in order), tuple(headers[i] for i in order))
 
@@ -121,18 +129,32 @@ def read_slices(series: Series) -> tuple[Volume, Frame]:
     Raises:
         InputError: pixels are missing, in color, or compressed in a way that cannot be read here.
     """
-    slices = [dcmread(file) for file in series.files]
-    try:
+    with _reading(series.folder):
         stack = highdicom.get_volume_from_series(
-            slices, dtype=np.float64, rtol=SAME_GAP, perpendicular_tol=SAME_DIRECTION, orientation_tol=SAME_DIRECTION
+            [dcmread(file) for file in series.files],
+            dtype=np.float64,
+            rtol=SAME_GAP,
+            perpendicular_tol=SAME_DIRECTION,
+            orientation_tol=SAME_DIRECTION,
         )
-    except (AttributeError, NotImplementedError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{series.folder}: its pixels cannot be read ({reason}); convert it to NIfTI first") from error
     if stack.array.ndim != 3:
         raise InputError(f"{series.folder} holds color images: give one number for each voxel")
     array = np.ascontiguousarray(stack.array.T, dtype=np.float32)
     return lay_in_ras(series.folder, array, _ras(stack.affine)), Frame(_ras(stack.affine), array.shape)
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Turn what the libraries raise for damaged or unusual files into one sentence."""
+    try:
+        yield
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(
+            f"{folder}: its DICOM files cannot be read ({reason}): are they complete? If so, convert them to NIfTI"
+        ) from error
 
 
 def _headers(folder: Path) -> Iterator[tuple[Path, Dataset]]:
@@ -144,8 +166,6 @@ def _headers(folder: Path) -> Iterator[tuple[Path, Dataset]]:
             header = dcmread(path, stop_before_pixels=True)
         except InvalidDicomError:
             continue
-        except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror}): check the folder") from error
         if "Rows" in header and "SeriesInstanceUID" in header:
             yield path, header
 

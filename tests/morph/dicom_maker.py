@@ -55,7 +55,7 @@ def write_series(folder: Path, array: np.ndarray, affine: np.ndarray, **changed:
             "PixelData": np.ascontiguousarray(array[:, :, at].T).astype("<u2").tobytes(),
         }
         files.append(_file({**shared, **own, **{k: v(at) if callable(v) else v for k, v in changed.items()}}))
-        name = (7 * at + 3) % 1009
+        name = (700 * at + 3) % 1009
         files[-1].save_as(folder / f"IM{name:04d}", enforce_file_format=True)
     return files
 

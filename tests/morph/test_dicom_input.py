@@ -87,9 +87,14 @@ def damage_pixels(folder: Path) -> None:
     dataset.save_as(folder / "IM0003")
 
 
+def cut_short(folder: Path) -> None:
+    write_series(folder, ARRAY, LAYS["axial"])
+    (folder / "IM0394").write_bytes((folder / "IM0394").read_bytes()[:-20])
+
+
 def leave_out_a_slice(folder: Path) -> None:
     write_series(folder, ARRAY, LAYS["oblique"])
-    (folder / "IM0017").unlink()  # the third of four
+    (folder / "IM0394").unlink()  # the third of four
 
 
 def write_text(folder: Path) -> None:
@@ -125,8 +130,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "no world": (with_changes(FrameOfReferenceUID=None), "4 of 4 slices have no FrameOfReferenceUID"),
     "color": (with_changes(SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0,
                            BitsAllocated=8, BitsStored=8, HighBit=7, PixelData=bytes(3 * 30)), "holds color images"),
-    "no pixels": (with_changes(PixelData=None), "pixels cannot be read"),
-    "wrong encoding": (damage_pixels, "pixels cannot be read"),
+    "no pixels": (with_changes(PixelData=None), "DICOM files cannot be read"),
+    "cut short": (cut_short, "DICOM files cannot be read"),
+    "unknown kind": (with_changes(SOPClassUID="1.2.3"), "DICOM files cannot be read"),
+    "wrong encoding": (damage_pixels, "DICOM files cannot be read"),
 }  # fmt: skip
 
 
