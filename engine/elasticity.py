@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import InputError
-from engine.kernels.elasticity import dot
+from engine.kernels.elasticity import advance, dot, turn
 from engine.multigrid import Coarsening, Fields, Level, v_cycle
 
 TOLERANCE = 1e-3
@@ -159,7 +159,7 @@ class Elasticity:
         Raises:
             NotConverged: not reached within `MAX_ITERATIONS`.
         """
-        fine, free = self.levels[0], self.free
+        fine, free, kind = self.levels[0], self.free, self.free.dtype.type
         r = force.astype(free.dtype) * free
         size = sqrt(_dot(r, r))
         u = np.zeros_like(r)
@@ -174,12 +174,10 @@ class Elasticity:
             fine.b[...] = r
             better = v_cycle(self.levels)
             now = _dot(r, better)
-            direction *= now / before
-            direction += better
+            turn(direction.ravel(), kind(now / before), better.ravel())
             fine.apply(direction, image)
-            step = -now / _dot(direction, image)
-            u += step * direction
-            r += step * image
+            step = kind(-now / _dot(direction, image))
+            advance(u.ravel(), r.ravel(), step, direction.ravel(), image.ravel())
             before, done = now, done + 1
         self.iterations += done
         return u

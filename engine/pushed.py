@@ -41,6 +41,11 @@ class Pushed:
     solves: int
     iterations: int
 
+    @property
+    def highest_density(self) -> float:
+        """Largest c [1]: above 1 where compression has lifted it there."""
+        return float(self.density.max())
+
 
 @dataclass(frozen=True)
 class Counts:

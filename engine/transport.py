@@ -5,7 +5,7 @@
 for q the tumor density and each tissue fraction. Space and time: finite volumes, one axis after the other in
 alternating order (Strang), van Leer's limited slope traced back half a step at every face; second order where q is
 smooth. What leaves a cell enters its neighbor, so each sum is conserved to rounding; q >= 0 stays >= 0 because no
-sub-step moves anything further than `COURANT` cells along an axis.
+sub-step moves anything further than `COURANT` cells along an axis. Rows that hold nothing are not computed.
 """
 
 from __future__ import annotations

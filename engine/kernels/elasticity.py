@@ -261,6 +261,21 @@ def dot(a, b):  # type: ignore[no-untyped-def]
     return total
 
 
+@njit(nogil=True, cache=True)
+def turn(direction, keep, better):  # type: ignore[no-untyped-def]
+    """Write direction = keep direction + better; all flat."""
+    for k in range(direction.size):
+        direction[k] = direction[k] * keep + better[k]
+
+
+@njit(nogil=True, cache=True)
+def advance(u, r, step, direction, image):  # type: ignore[no-untyped-def]
+    """Add step direction to u and step image to r; all flat."""
+    for k in range(u.size):
+        u[k] += step * direction[k]
+        r[k] += step * image[k]
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def assemble(lam, mu, edge_share, free, edge, scale):  # type: ignore[no-untyped-def]
     """Fill edge, the mean mu of the brain's cells around each edge, and scale = 1 / diag(A); (3, x, y, z) each.

@@ -25,6 +25,15 @@ def _flux_row(flux, c0, c1, c2, c3, below, nu, above):  # type: ignore[no-untype
 
 
 @njit(nogil=True, cache=True)
+def _holds_any(row):  # type: ignore[no-untyped-def]
+    """Whether any cell of a row is not 0."""
+    found = False
+    for k in range(row.size):
+        found |= row[k] != 0
+    return found
+
+
+@njit(nogil=True, cache=True)
 def _update_row(out, c, enters, leaves):  # type: ignore[no-untyped-def]
     for k in range(out.size):
         out[k] = c[k] + (enters[k] - leaves[k])
@@ -32,20 +41,26 @@ def _update_row(out, c, enters, leaves):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _sweep_rows(c, nu, out, lines, across, count, along, n):  # type: ignore[no-untyped-def]
-    """Move rows of `n` cells along `lines` lines of `count` rows; all arrays flat.
+    """Move rows of `n` cells along `lines` lines of `count` rows; all arrays flat. Empty rows give nothing away.
 
     across, along: flat distance from a line to the next one, and from a row to the next one in its line.
     """
     enters, leaves = np.zeros(n, dtype=c.dtype), np.zeros(n, dtype=c.dtype)
     for line in range(lines):
         enters[:] = 0
+        filled = _holds_any(c[line * across + along : line * across + along + n])
         for row in range(1, count - 2):
             k = line * across + row * along
-            _flux_row(
-                leaves, c[k - along : k - along + n], c[k : k + n], c[k + along : k + along + n],
-                c[k + 2 * along : k + 2 * along + n], nu[k : k + n], nu[k + along : k + along + n],
-                nu[k + 2 * along : k + 2 * along + n],
-            )  # fmt: skip
+            follows = _holds_any(c[k + along : k + along + n])
+            if filled or follows:
+                _flux_row(
+                    leaves, c[k - along : k - along + n], c[k : k + n], c[k + along : k + along + n],
+                    c[k + 2 * along : k + 2 * along + n], nu[k : k + n], nu[k + along : k + along + n],
+                    nu[k + 2 * along : k + 2 * along + n],
+                )  # fmt: skip
+            else:
+                leaves[:] = 0
+            filled = follows
             _update_row(out[k : k + n], c[k : k + n], enters, leaves)
             enters, leaves = leaves, enters
         last = line * across + (count - 2) * along
@@ -74,6 +89,9 @@ def sweep_z(c, nu, out):  # type: ignore[no-untyped-def]
     for i in range(nx):
         for j in range(ny):
             row, speed = c[i, j], nu[i, j]
+            if not _holds_any(row):
+                out[i, j] = 0
+                continue
             _flux_row(
                 flux[2:-1], row[:-3], row[1:-2], row[2:-1], row[3:], speed[1:-2], speed[2:-1], speed[3:]
             )  # fmt: skip

@@ -11,7 +11,9 @@ import pytest
 from engine import PRIORS, InputError, MassEffectParameters, simulate
 from engine.acceptance import accept_rows
 from engine.backends.cpu import CpuBackend
+from engine.elasticity import NotConverged
 from engine.model import Model, model_of
+from engine.moving_brain import MovingBrain
 from engine.recipe import Recipe, describe, this_machine
 from engine.shards import Workshop
 from engine.store import create_store
@@ -43,6 +45,24 @@ def test_screening_at_rest_changes_no_row():
         for screen in (True, False)
     )
     assert [row["proposal"] for row in screened] == [row["proposal"] for row in plain]
+
+
+def test_a_proposal_that_does_not_converge_is_refused_and_the_data_set_goes_on(monkeypatch, capsys):
+    model, settle = Model("mass_effect", (0.0, 25.0)), MovingBrain.settle
+    plain, _ = accept_rows(range(2), 1, "converged", BRAIN, PRIOR, BACKEND, model=model)
+    failing = plain[0]["parameters"]
+
+    def fail_for_one(brain: MovingBrain):
+        if brain.coupling == failing.coupling:
+            raise NotConverged("the displacement reached a residual of 1.0e-01, not 1.0e-03")
+        return settle(brain)
+
+    monkeypatch.setattr(MovingBrain, "settle", fail_for_one)
+    rows, _ = accept_rows(range(2), 1, "converged", BRAIN, PRIOR, BACKEND, model=model)
+    assert rows[0]["proposal"] > plain[0]["proposal"]
+    assert np.array_equal(rows[1]["density"], plain[1]["density"])
+    said = capsys.readouterr().err
+    assert f"sample 0: proposal {plain[0]['proposal']} refused, not converged: {failing}" in said
 
 
 def test_the_first_model_draws_what_it_drew_before():
