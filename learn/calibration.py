@@ -13,8 +13,8 @@ from engine import Store
 from engine.model import model_of
 from learn.comparison import BATCH, Columns, thresholds_of
 from learn.dataset import draw_fixed_image
+from learn.estimator import Estimator
 from learn.targets import AXES
-from learn.weights import Estimator
 
 DRAWS = 500
 """From the distribution of every tumor."""

@@ -13,9 +13,9 @@ from engine.model import Model, model_of
 from engine.parameters import Parameters
 from engine.progress import progress
 from learn.dataset import draw_fixed_image, fixed_thresholds
+from learn.estimator import Estimator
 from learn.metrics import density_errors, parameter_errors, summarize
 from learn.targets import CORE_THRESHOLD, EDEMA_THRESHOLD
-from learn.weights import Estimator
 
 BATCH = 32
 """Samples predicted and simulated together."""

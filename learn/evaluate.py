@@ -21,10 +21,11 @@ from engine.command import require, run_command
 from learn.calibration import coverage, ranks_of_truth
 from learn.comparison import evaluate
 from learn.datamodule import refuse_old_physics, split_rows
+from learn.estimator import Estimator
 from learn.figures import draw_calibration, draw_cases, draw_errors
 from learn.settings import given_path, require_writable, whole_number
 from learn.table import write_results
-from learn.weights import Estimator, default_weights, load_weights, save_weights, weights_path
+from learn.weights import default_weights, load_weights, save_weights, weights_path
 
 
 def main(cfg: DictConfig) -> None:

@@ -5,24 +5,20 @@ from __future__ import annotations
 import copy
 import csv
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 
-from engine import PRIORS, InputError, Store, observe, render_image
-from engine.command import compose, help_text, run_command
-from learn.augment import Augmentation
-from learn.build import build_network, read_settings, use_channels_last
+from engine import InputError, Store
+from engine.command import compose
+from learn.build import build_network, use_channels_last
 from learn.checkpoints import SplitCheckpoints
 from learn.crop import Crop
-from learn.fresh import FreshDataset, render
-from learn.module import InverseModule, Optimization
+from learn.module import InverseModule
 from learn.network import InverseNetwork
 from learn.resume import CHECKPOINT, decisive_settings, find_checkpoint
 from learn.targets import Targets
@@ -170,42 +166,6 @@ def test_a_distribution_is_trained_from_given_convolutions(
         load_weights(start).sample(image, 5)
 
 
-def test_new_simulations_are_a_sources_own_and_the_same_after_a_stop(store: Store, joint: Targets) -> None:
-    crop = Crop.around(store.load_atlas())
-    first, second = (FreshDataset(store, joint, crop, seed=9, samples=4) for _ in range(2))
-    first.set_epoch(1)
-    second.set_epoch(1)
-    ahead = first.__getitems__([0, 1, 2])
-    for index in (2, 0):
-        for one, other in zip(ahead[index], second[index], strict=True):
-            assert torch.equal(one, other)
-    image, target = ahead[0]
-    assert image.shape == (1, *crop.shape)
-    assert set(np.unique(image.numpy().astype(float).round(3))) <= {0.0, 0.333, 0.999}
-    known = joint.encode(store.parameters)
-    assert min(np.abs(known - target.numpy()).max(axis=1)) > 1e-3
-    second.set_epoch(0)
-    assert not torch.equal(second[0][1], target)
-    with pytest.raises(InputError, match="give another seed="):
-        FreshDataset(store, joint, crop, seed=0, samples=4)
-
-
-def test_new_simulations_look_as_the_engine_shows_them(store: Store) -> None:
-    """One row by both renderers."""
-    density, tissue = store.density(0), store.load_atlas().tissue
-    expected = render_image(*observe(density, 0.6, 0.3), tissue)
-    found = render(torch.from_numpy(density)[None], np.array([[0.6, 0.3]]), torch.from_numpy(tissue))
-    np.testing.assert_array_equal(found[0].numpy(), expected)
-
-
-def test_training_on_new_simulations(store_path: Path, tmp_path: Path) -> None:
-    assert 0 < train(store_path, tmp_path, "fresh=1", "epochs=1", "seed=5", "batch_size=4") < 10
-    training = load_weights(tmp_path / WEIGHTS).metadata["training"]
-    assert (training["fresh_seed"], training["samples"]["train"]) == (5, 4)
-    with pytest.raises(InputError, match="neither count= nor augmentation="):
-        train(store_path, tmp_path / "other", "fresh=1", "count=4", "seed=5")
-
-
 def test_layout_in_memory_changes_no_answer(make_network: Callable[..., InverseNetwork], image: np.ndarray) -> None:
     network = make_network(("mu1", "mu2"), anchored=False)
     before = network(torch.from_numpy(image)[None])
@@ -262,59 +222,6 @@ def test_divergence_is_said_in_a_sentence(store_path: Path, tmp_path: Path) -> N
         train(store_path, tmp_path, "optimizer.learning_rate=1e30", "optimizer.gradient_clip=0")
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
-def test_every_experiment_composes(name: str) -> None:
-    config = compose("train", [f"experiment={name}"])
-    assert config.targets
-    assert config.name == name
-
-
-@pytest.mark.parametrize("group", ["network", "optimizer", "augmentation"])
-def test_every_choice_of_a_group_composes(group: str, store: Store) -> None:
-    """And what it describes can be built."""
-    atlas = store.load_atlas()
-    for path in (CONF / group).glob("*.yaml"):
-        config = compose("train", [f"{group}={path.stem}"])
-        assert config[group]
-        read_settings(Optimization, config.optimizer, "optimizer")
-        read_settings(Augmentation, config.augmentation, "augmentation")
-        network = config.network
-        targets = Targets.named(config.targets)
-        assert build_network(network.filters, network.anchored, targets, atlas, Crop.around(atlas), network.pool)
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "ablation").glob("*.yaml")))
-def test_an_ablation_changes_one_thing(name: str) -> None:
-    plain, changed = compose("train"), compose("train", [f"ablation={name}"])
-    different = {key for key in plain if plain[key] != changed[key]}
-    expected = {"none": set(), "fresh": {"fresh", "seed"}, "outlines": {"augmentation"}, "no_anchor": {"network"}}
-    rest = {"targets"} if name in ("paper_scale", "weighted") else {"optimizer"}
-    assert different == expected.get(name, rest)
-    Targets.named(changed.targets)
-
-
-def test_a_search_composes_where_optuna_is_installed() -> None:
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    search = OmegaConf.load(CONF / "hydra" / "sweeper" / "search.yaml")
-    config = compose("train", ["hydra/sweeper=search"])
-    for key in search.params:
-        assert OmegaConf.select(config, key.removeprefix("+")) is not None or key == "+sweep"
-
-
-def test_the_paper_experiment_is_the_papers() -> None:
-    config = compose("train", ["experiment=paper_joint"])
-    assert (config.network.filters, config.network.anchored, config.batch_size) == (64, False, 32)
-    assert (config.optimizer.learning_rate, config.optimizer.weight_decay) == (6e-5, 0.05)
-    assert (config.optimizer.schedule, config.optimizer.decay) == ("exponential", 0.999997)
-    targets = {quantity.name: quantity for quantity in Targets.named(config.targets).quantities}
-    prior = PRIORS["paper"]
-    time = np.array(prior.duration)
-    assert {quantity.scale for quantity in targets.values()} == {"linear"}
-    assert targets["mu1"].bounds == pytest.approx(np.sqrt(np.array(prior.diffusivity) * time))
-    assert targets["mu2"].bounds == pytest.approx(np.sqrt(np.array(prior.proliferation) * time))
-    assert tuple(targets[f"origin_{axis}"].bounds for axis in "xyz") == prior.origin_box
-
-
 def test_an_anchored_network_measures_places_as_its_targets_do(store: Store) -> None:
     atlas = store.load_atlas()
     targets = Targets.named([{"name": f"origin_{axis}", "bounds": [0, 1]} for axis in "xyz"])
@@ -322,33 +229,3 @@ def test_an_anchored_network_measures_places_as_its_targets_do(store: Store) -> 
     assert context is not None
     places = atlas.grid.from_voxel(np.array(Crop.around(atlas).start))
     np.testing.assert_allclose(targets.decode(context[:3, 0, 0, 0].numpy()[None])["origin"][0], places, atol=1e-6)
-
-
-def test_a_sweep_trains_every_choice_in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    places: list[str] = []
-
-    def note(config: DictConfig) -> float:
-        places.append(config.out)
-        return 0.5
-
-    def sweep(*overrides: str) -> list[str]:
-        places.clear()
-        monkeypatch.setattr(sys, "argv", ["learn.train", "-m", "data=runs/fk.zarr", *overrides])
-        with pytest.raises(SystemExit) as ended:
-            run_command(note, "train")
-        assert ended.value.code == 0
-        return list(places)
-
-    assert sweep("seed=1,2", "workers=1") == ["runs/sweep/seed=1", "runs/sweep/seed=2"]
-    assert sweep("network=paper,anchored", "seed=3") == [
-        "runs/sweep/network=paper,seed=3", "runs/sweep/network=anchored,seed=3"
-    ]  # fmt: skip
-    assert sweep("seed=1", "out=runs/a,runs/b") == ["runs/a", "runs/b"]
-    assert compose("train").out == "runs/train"
-
-
-def test_help_shows_every_key() -> None:
-    text = help_text(main, "train")
-    for key in compose("train"):
-        assert f"{key}:" in text, key

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from engine import InputError, Store
 from learn import weights
+from learn.estimator import Estimator, TrainedNetwork
 from learn.network import InverseNetwork
-from learn.weights import HEADER, Estimator, TrainedNetwork, default_weights, load_weights, read_metadata
+from learn.weights import HEADER, default_weights, load_weights, read_metadata
 
 JOINT = ("mu1", "mu2", "origin_x", "origin_y", "origin_z")
 GROWTH, ORIGIN = JOINT[:2], JOINT[2:]

@@ -1,0 +1,104 @@
+"""Configuration: every yaml composes and describes something that can be built; sweeps leave readable folders."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from engine import PRIORS, Store
+from engine.command import compose, help_text, run_command
+from learn.augment import Augmentation
+from learn.build import build_network, read_settings
+from learn.crop import Crop
+from learn.module import Optimization
+from learn.targets import Targets
+from learn.train import main
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
+def test_every_experiment_composes(name: str) -> None:
+    config = compose("train", [f"experiment={name}"])
+    assert config.targets
+    assert config.name == name
+
+
+@pytest.mark.parametrize("group", ["network", "optimizer", "augmentation"])
+def test_every_choice_of_a_group_composes(group: str, store: Store) -> None:
+    """And what it describes can be built."""
+    atlas = store.load_atlas()
+    for path in (CONF / group).glob("*.yaml"):
+        config = compose("train", [f"{group}={path.stem}"])
+        assert config[group]
+        read_settings(Optimization, config.optimizer, "optimizer")
+        read_settings(Augmentation, config.augmentation, "augmentation")
+        network = config.network
+        targets = Targets.named(config.targets)
+        assert build_network(network.filters, network.anchored, targets, atlas, Crop.around(atlas), network.pool)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "ablation").glob("*.yaml")))
+def test_an_ablation_changes_one_thing(name: str) -> None:
+    plain, changed = compose("train"), compose("train", [f"ablation={name}"])
+    different = {key for key in plain if plain[key] != changed[key]}
+    expected = {"none": set(), "fresh": {"fresh", "seed"}, "outlines": {"augmentation"}, "no_anchor": {"network"}}
+    rest = {"targets"} if name in ("paper_scale", "weighted") else {"optimizer"}
+    assert different == expected.get(name, rest)
+    Targets.named(changed.targets)
+
+
+def test_a_search_composes_where_optuna_is_installed() -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    search = OmegaConf.load(CONF / "hydra" / "sweeper" / "search.yaml")
+    config = compose("train", ["hydra/sweeper=search"])
+    for key in search.params:
+        assert OmegaConf.select(config, key.removeprefix("+")) is not None or key == "+sweep"
+
+
+def test_the_paper_experiment_is_the_papers() -> None:
+    config = compose("train", ["experiment=paper_joint"])
+    assert (config.network.filters, config.network.anchored, config.batch_size) == (64, False, 32)
+    assert (config.optimizer.learning_rate, config.optimizer.weight_decay) == (6e-5, 0.05)
+    assert (config.optimizer.schedule, config.optimizer.decay) == ("exponential", 0.999997)
+    targets = {quantity.name: quantity for quantity in Targets.named(config.targets).quantities}
+    prior = PRIORS["paper"]
+    time = np.array(prior.duration)
+    assert {quantity.scale for quantity in targets.values()} == {"linear"}
+    assert targets["mu1"].bounds == pytest.approx(np.sqrt(np.array(prior.diffusivity) * time))
+    assert targets["mu2"].bounds == pytest.approx(np.sqrt(np.array(prior.proliferation) * time))
+    assert tuple(targets[f"origin_{axis}"].bounds for axis in "xyz") == prior.origin_box
+
+
+def test_a_sweep_trains_every_choice_in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    places: list[str] = []
+
+    def note(config: DictConfig) -> float:
+        places.append(config.out)
+        return 0.5
+
+    def sweep(*overrides: str) -> list[str]:
+        places.clear()
+        monkeypatch.setattr(sys, "argv", ["learn.train", "-m", "data=runs/fk.zarr", *overrides])
+        with pytest.raises(SystemExit) as ended:
+            run_command(note, "train")
+        assert ended.value.code == 0
+        return list(places)
+
+    assert sweep("seed=1,2", "workers=1") == ["runs/sweep/seed=1", "runs/sweep/seed=2"]
+    assert sweep("network=paper,anchored", "seed=3") == [
+        "runs/sweep/network=paper,seed=3", "runs/sweep/network=anchored,seed=3"
+    ]  # fmt: skip
+    assert sweep("seed=1", "out=runs/a,runs/b") == ["runs/a", "runs/b"]
+    assert compose("train").out == "runs/train"
+
+
+def test_help_shows_every_key() -> None:
+    text = help_text(main, "train")
+    for key in compose("train"):
+        assert f"{key}:" in text, key
