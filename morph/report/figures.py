@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
+from morph.mass_effect import MOVED, Push
 from morph.patient import Patient
 from morph.picture import (
     CORE_COLOR,
@@ -124,6 +125,19 @@ def draw_uncertainty(patient: Patient, deviation: Volume, probability: Volume) -
             (*keys, edema[1]),
         ),
     ]  # fmt: skip
+
+
+def draw_push(patient: Patient, push: Push) -> list[Figure]:
+    """The whole brain: how far tissue was moved, and the density of growth that does not push."""
+    view, high = view_of(patient, patient.brain | patient.masks.edema), max(push.furthest, MOVED)
+    length, first = np.linalg.norm(push.displacement, axis=0), push.first_density.array
+    far = Key("", f"{high:.1f} mm", ramp=gradient(SPREAD_COLORS))
+    ramp = Key("", "1", ramp=gradient(DENSITY_COLORS))
+    moved, alone = Wash(length, MOVED, high, SPREAD_COLORS), Wash(first, LOWEST, 1.0)
+    return [
+        _figure("Displacement over T1", view, patient.t1, outlines(patient), (far, *OUTLINES), moved),
+        _figure("Density without displacement, over T1", view, patient.t1, isolines(first), (ramp, *DENSITIES), alone),
+    ]
 
 
 def gradient(colors: str, steps: int = 9) -> str:

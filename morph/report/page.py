@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from morph.patient import Patient
 from morph.pipeline import Personalization
+from morph.posterior import Posterior
 from morph.report import figures, tables
 from morph.report.viewer import build_viewer
 from morph.report.words import LIMITS, METHODS, TARGETS, VERDICTS, summarize, tell
@@ -59,7 +60,7 @@ def describe(
     twin: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """What the template lays out; see `write_report`."""
-    told, posterior = tell(answer.checks), getattr(answer, "posterior", None)
+    told, posterior = tell(answer.checks), answer.posterior
     return {
         "name": patient.name,
         "version": record["versions"]["learn-morph-infer"],
@@ -74,7 +75,9 @@ def describe(
         "truth": [] if twin is None else tables.compare_with_truth(answer, twin),
         "overview": figures.draw_masks_and_density(patient, answer.density),
         "viewer": build_viewer(patient, answer.density),
+        "lacking": [name for name, image in (("T1Gd", patient.t1ce), ("FLAIR", patient.flair)) if image is None],
         "isolines": figures.draw_isolines(patient, answer.density),
+        "push": [] if answer.push is None else figures.draw_push(patient, answer.push),
         "volumes": tables.list_volumes(answer.density),
         "targets": _describe_targets(patient, answer, targets),
         **_uncertainty(patient, posterior),
@@ -91,7 +94,8 @@ def describe(
 
 def _describe_targets(patient: Patient, answer: Personalization, targets: Targets) -> dict[str, Any]:
     """Picture, rows and overlap of the target volumes."""
-    masks = {title: targets.masks[name] for name, title in TARGETS.items() if name in targets.masks}
+    drawn = {name: title for name, title in TARGETS.items() if name in targets.masks}
+    masks = {title.format(**targets.record.get(name, {})): targets.masks[name] for name, title in drawn.items()}
     overlap = targets.record["ctv_density"]
     return {
         "figure": figures.draw_targets(patient, masks),
@@ -101,12 +105,13 @@ def _describe_targets(patient: Patient, answer: Personalization, targets: Target
     }
 
 
-def _uncertainty(patient: Patient, posterior: Any) -> dict[str, Any]:
+def _uncertainty(patient: Patient, posterior: Posterior | None) -> dict[str, Any]:
     """The pictures and volumes of the posterior; empty without one."""
     if posterior is None:
-        return {"uncertainty": [], "probable": []}
+        return {"uncertainty": [], "probable": [], "agreement": []}
     probability = posterior.probability[figures.PROBED]
     return {
         "uncertainty": figures.draw_uncertainty(patient, posterior.density_std, probability),
         "probable": tables.list_probable(probability, sorted(figures.CHANCES)),
+        "agreement": tables.list_agreement(posterior),
     }

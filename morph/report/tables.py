@@ -16,6 +16,7 @@ from morph.evidence import MU1_RANGE, MU2_RANGE
 from morph.patient import Patient
 from morph.picture import LEVELS
 from morph.pipeline import Personalization
+from morph.posterior import Interval, Posterior
 from morph.report.words import METHODS
 from morph.volume import Volume
 
@@ -50,7 +51,7 @@ class Parameter:
     bar: Bar | None = None
 
 
-def list_parameters(answer: Personalization, intervals: Mapping[str, Any]) -> list[Parameter]:
+def list_parameters(answer: Personalization, intervals: Mapping[str, Interval]) -> list[Parameter]:
     """The tumor's numbers, with the posterior's intervals by name; none for a fallback."""
     found, fit, origin = answer.parameters, answer.fit, answer.origin_mm
     if found is None or origin is None:
@@ -65,8 +66,8 @@ def list_parameters(answer: Personalization, intervals: Mapping[str, Any]) -> li
     ]
     if fit is not None:
         seen = "density from which {} shows tumor"
-        rows.append(("core_threshold", "core", seen.format("T1Gd"), fit.core_threshold, "{:.2f}", ""))
-        rows.append(("edema_threshold", "edema", seen.format("FLAIR"), fit.edema_threshold, "{:.2f}", ""))
+        rows.append(("core_threshold", "core threshold", seen.format("T1Gd"), fit.core_threshold, "{:.2f}", ""))
+        rows.append(("edema_threshold", "edema threshold", seen.format("FLAIR"), fit.edema_threshold, "{:.2f}", ""))
     if isinstance(found, MassEffectParameters):
         rows.append(("coupling", "γ", "how hard the tumor pushes", found.coupling, "{:.1f}", " kPa"))
     return [_parameter(intervals.get(row[0]), *row) for row in rows]
@@ -130,6 +131,11 @@ def list_probable(probability: Volume, chances: Sequence[float]) -> list[Row]:
     return [(f"{chance:g}", milliliters(probability.array >= chance, probability.voxel_volume)) for chance in chances]
 
 
+def list_agreement(posterior: Posterior) -> list[Row]:
+    """How far the answer agrees with the other tumors that the outlines allow: region, mean Dice."""
+    return [(f"region with density ≥ {level:g}", f"{dice:.2f}") for level, dice in sorted(posterior.agreement.items())]
+
+
 def compare_with_truth(answer: Personalization, twin: Mapping[str, Any]) -> list[Row]:
     """A digital twin's known tumor against the answer, from what twin.json says: quantity, truth, answer, score."""
     truth, found, fit = twin["truth"], answer.parameters, answer.fit
@@ -184,7 +190,9 @@ def number(value: float) -> str:
     return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
-def _parameter(found: Any, name: str, symbol: str, meaning: str, value: float, form: str, unit: str) -> Parameter:
+def _parameter(
+    found: Interval | None, name: str, symbol: str, meaning: str, value: float, form: str, unit: str
+) -> Parameter:
     """One row, with its interval if there is one."""
     text = form.format(value) + unit
     if found is None:

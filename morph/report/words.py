@@ -20,9 +20,9 @@ TARGETS = {
     "ctv_15mm": "standard, 15 mm around the core",
     "ctv_20mm": "standard, 20 mm around the core",
     "ctv_density": "density-based, as large as 15 mm",
-    "ctv_probability": "density-based, by probability",
+    "ctv_probability": "density above {threshold:g} with probability {probability:g}",
 }
-"""Target volumes by their names (see `morph.targets`), in the order in which they are shown."""
+"""Target volumes by their names, in the order in which they are shown; braces name parts of their record."""
 LIMITS = (
     "Research use only: this is not a medical device, and its answers are not validated for treatment. "
     "Beyond the visible edema no image confirms the density."
@@ -38,6 +38,7 @@ _MODEL = (
     "the scans, and doubt the density where they part."
 )
 _PUSH = "Do not believe the displacement: run again without mass effect and compare."
+_OPEN = "Many different tumors fit these outlines: rely on the probability maps, not on this one density."
 _RANGE = "The answer ran into the end of what the model is searched in: take the density far from the tumor with doubt."
 _NETWORK = "Network and fit tell different stories: compare the isolines with the scans before you believe either."
 _CHECKS = {
@@ -81,6 +82,11 @@ _CHECKS = {
         "Pushing helps to explain the outlines",
         "The model without mass effect explains them better: use it.",
     ),
+    "posterior_sampled": (
+        "Enough tumors were sampled",
+        "The intervals are rough: sample more.",
+    ),
+    "posterior_agreement": ("Tumors that fit the outlines agree", _OPEN),
     "size_in_prior": ("Size is one that the network knows", _RANGE),
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,10 @@ from engine import FisherKolmogorovParameters
 from morph.checks import Check
 from morph.evidence import Estimate, Fit
 from morph.fallback import distance_density
+from morph.mass_effect import Push
 from morph.patient import Patient
 from morph.pipeline import Personalization
+from morph.posterior import Interval, Posterior
 from morph.report import write_report
 from morph.segmentation import Masks
 from morph.targets import TargetSettings, target_volumes
@@ -53,14 +54,15 @@ def make_patient(name: str = "someone") -> Patient:
     return Patient(name, t1, Frame(AFFINE, t1.array.shape), masks, flair=t1.with_array(arrays["flair"]), files=files)
 
 
-def make_answer(patient: Patient, *, fallback: bool = False, warns: bool = False, sure: bool = True) -> Personalization:
-    """A model's answer, with a posterior unless `sure`, or a fallback."""
+def make_answer(
+    patient: Patient, *, fallback: bool = False, warns: bool = False, sampled: bool = False, pushes: bool = False
+) -> Personalization:
+    """A model's answer, with a posterior if `sampled`, or a fallback."""
     density = patient.t1.with_array(distance_density(patient.masks, patient.t1))
     if fallback:
         return answer_with(density, checks=(*CHECKS, FAILURE))
     estimate = Estimate(7.0, 3.5, (0.6, 0.4, 0.5))
-    posterior = None if sure else make_posterior(density)
-    answer = answer_with(
+    return answer_with(
         density,
         method="refined",
         checks=(*CHECKS, WARNING) if warns else CHECKS,
@@ -69,17 +71,24 @@ def make_answer(patient: Patient, *, fallback: bool = False, warns: bool = False
         found=estimate,
         fit=Fit(estimate, 0.65, 0.31, 0.81, 0.9),
         tissue=patient.t1.with_array(3 * patient.brain),
+        push=make_push(density, estimate) if pushes else None,
+        posterior=make_posterior(density) if sampled else None,
     )
-    object.__setattr__(answer, "posterior", posterior)
-    return answer
 
 
-def make_posterior(density: Volume) -> Any:
-    """What an ensemble would say: names and forms as in `morph.posterior`."""
+def make_push(density: Volume, estimate: Estimate) -> Push:
+    """A displacement of up to 7.5 mm to the right."""
+    vectors = np.zeros((3, *density.array.shape), dtype=np.float32)
+    vectors[0] = 7.5 * density.array / density.array.max()
+    return Push(vectors, density, 0.8, 0.0, 0.9, True, Fit(estimate, 0.65, 0.31, 0.8, 0.9), density)
 
-    def interval(median: float, spread: float) -> SimpleNamespace:
+
+def make_posterior(density: Volume) -> Posterior:
+    """What an ensemble would say."""
+
+    def interval(median: float, spread: float) -> Interval:
         low, high = median - spread, median + spread
-        return SimpleNamespace(median=median, half=(low, high), most=(low - spread, high + spread))
+        return Interval(median, (low, high), (low - spread, high + spread))
 
     deviation = density.with_array(0.5 * density.array * (1 - density.array))
     probability = {level: density.with_array(np.clip(density.array / (2 * level), 0, 1)) for level in (0.01, 0.1, 0.5)}
@@ -89,7 +98,7 @@ def make_posterior(density: Volume) -> Any:
         "origin_z": interval(1, 2),
         "core_threshold": interval(0.66, 0.04), "edema_threshold": interval(0.3, 0.06),
     }  # fmt: skip
-    return SimpleNamespace(density_mean=density, density_std=deviation, probability=probability, intervals=intervals)
+    return Posterior(density, deviation, probability, intervals, {0.1: 0.87, 0.8: 0.7}, 120.0, 1000, 48)
 
 
 def make_record(patient: Patient, answer: Personalization) -> dict[str, Any]:
@@ -108,7 +117,7 @@ def write_case(path: Path, name: str = "someone", twin: bool = False, **kind: bo
     """The report of a kind of answer, see `make_answer`."""
     patient = make_patient(name)
     answer = make_answer(patient, **kind)
-    targets = target_volumes(patient, answer, TargetSettings(), getattr(answer, "posterior", None))
+    targets = target_volumes(patient, answer, TargetSettings(), answer.posterior)
     write_report(path, patient, answer, make_record(patient, answer), targets, TWIN if twin else None)
     return path
 
@@ -149,7 +158,7 @@ class Page(HTMLParser):
             self.open.pop()
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open and self.open[-1].tag == tag, f"</{tag}> closes {self.open[-1:]}"
+        assert self.open and self.open[-1].tag == tag, f"</{tag}> inside {[e.tag for e in self.open]}"
         self.open.pop()
 
     def handle_data(self, data: str) -> None:

@@ -18,10 +18,12 @@ from morph.report import tables, words
 from tests.morph.report_cases import NASTY, Page, make_answer, make_patient, write_case
 
 CASES = {
-    "model": {"name": NASTY},
-    "sampled": {"sure": False, "warns": True, "twin": True},
+    "model": {"name": NASTY, "pushes": True},
+    "sampled": {"sampled": True, "warns": True, "twin": True},
     "fallback": {"fallback": True},
 }
+
+pytestmark = pytest.mark.xdist_group("report")  # the reports are drawn once
 
 _RESTS = ((0, (1, 2)), (1, (0, 2)), (2, (0, 1)))
 """An axis, and the two others."""
@@ -77,7 +79,7 @@ def test_nothing_leads_out_of_the_file(reports: dict[str, Path], pages: dict[str
     for page in (pages[kind], viewer):
         for element in page.elements:
             for name in ("src", "href", "srcset", "data", "action", "poster"):
-                assert element.attributes.get(name, "#").startswith(("#", "data:")), element
+                assert element.attributes.get(name, "#").startswith(("#", "data:")), (element.tag, name)
         for style in page.all("style"):
             assert "url(" not in style.text and "@import" not in style.text
     policies = [e for e in pages[kind].all("meta") if e.attributes.get("http-equiv") == "Content-Security-Policy"]
@@ -126,7 +128,19 @@ def test_parameters_come_with_intervals_where_there_are_any(pages: dict[str, Pag
     places = [float(bar.attributes["x"]) for bar in bars]
     assert places[0] == pytest.approx(100 * (7.2 - 2.5) / (50 - 2.5) - 0.5, abs=0.06)
     assert "uncertainty" not in {e.attributes.get("id") for e in pages["model"].elements}
-    assert "Probability that the density exceeds 0.1" in pages["sampled"].section("uncertainty").text
+    uncertainty = pages["sampled"].section("uncertainty").text
+    assert "density above 0.1 with probability 0.5" in pages["sampled"].section("targets").text
+    assert "Probability that the density exceeds 0.1" in uncertainty and "0.87" in uncertainty
+
+
+def test_a_tumor_that_pushes_shows_how_far(pages: dict[str, Page]) -> None:
+    assert "7.5 mm" in pages["model"].section("displacement").text
+    assert "longest displacement of tissue" in pages["model"].section("parameters").text
+    assert not [e for e in pages["sampled"].all("section") if e.attributes.get("id") == "displacement"]
+
+
+def test_images_that_were_not_given_are_named(pages: dict[str, Page]) -> None:
+    assert "Not given: T1Gd." in pages["model"].section("isolines").text
 
 
 def test_a_twin_is_held_against_its_truth(pages: dict[str, Page]) -> None:

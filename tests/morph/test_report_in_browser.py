@@ -65,7 +65,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("browser")
-    full = write_case(folder / "full.html", sure=False, warns=True, twin=True)
+    full = write_case(folder / "full.html", sampled=True, warns=True, twin=True)
     return {"full": full, "fallback": write_case(folder / "fallback.html", name="patient " * 12, fallback=True)}
 
 
