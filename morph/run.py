@@ -81,7 +81,7 @@ def main(config: DictConfig) -> int:
         patient, brain, kept, refinement if refine else None, space, watch.announce, effect, uncertainty
     )
     with watch.stage("targets", "draw target volumes"):
-        targets = target_volumes(patient, answer, aims, answer.posterior)
+        targets = target_volumes(patient, answer, aims)
     answer.seconds.update(watch.seconds)
     watch.announce(f"write {layout.folder}")
     scores = None if twin is None else describe_twin(twin, answer, seed)

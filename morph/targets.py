@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import skfmm
@@ -35,15 +35,13 @@ from morph.foci import split_foci
 from morph.patient import Patient
 from morph.pipeline import Personalization
 from morph.resample import bounding_box
-from morph.volume import Volume
+from morph.uncertainty import LEVELS
 
 Mask = NDArray[np.bool_]
 MARGINS = {"ctv_15mm": 15.0, "ctv_20mm": 20.0}
 """Names of the standard volumes and their margins [mm]."""
 STANDARD = "ctv_15mm"
 """The one that ctv_density is as large as."""
-THRESHOLDS = (0.01, 0.1, 0.5)
-"""Densities whose probability of being exceeded is mapped."""
 SULCUS = 4.0
 """Width [mm] up to which CSF between tissue of a margin belongs to it (ours)."""
 SHELL = 2
@@ -52,24 +50,12 @@ TISSUE = 2
 """Labels of a tissue map from which on it is no CSF (see `morph.tissue.Tissue.labels`)."""
 
 
-class Posterior(Protocol):
-    """What an ensemble of tumors says about each voxel, on the T1's grid."""
-
-    @property
-    def density_mean(self) -> Volume:
-        """Mean density [1]."""
-
-    @property
-    def probability(self) -> Mapping[float, Volume]:
-        """Threshold -> P(c > threshold)."""
-
-
 @dataclass(frozen=True)
 class TargetSettings:
     """The group `targets` of conf/run.yaml.
 
     Attributes:
-        threshold: density of ctv_probability, one of `THRESHOLDS`.
+        threshold: density of ctv_probability, one of `morph.uncertainty.LEVELS`.
         probability: how likely it must be exceeded, in (0, 1].
     """
 
@@ -78,8 +64,8 @@ class TargetSettings:
 
     def __post_init__(self) -> None:
         """Refuse what has no map."""
-        if self.threshold not in THRESHOLDS:
-            known = ", ".join(f"{value:g}" for value in THRESHOLDS)
+        if self.threshold not in LEVELS:
+            known = ", ".join(f"{value:g}" for value in LEVELS)
             raise InputError(f"targets.threshold={self.threshold:g} has no map of its probability: use one of {known}")
         if not 0 < self.probability <= 1:
             raise InputError(f"targets.probability={self.probability:g} is no probability: give one above 0, up to 1")
@@ -98,17 +84,16 @@ class Targets:
     record: dict[str, Any]
 
 
-def target_volumes(
-    patient: Patient, answer: Personalization, settings: TargetSettings, posterior: Posterior | None = None
-) -> Targets:
+def target_volumes(patient: Patient, answer: Personalization, settings: TargetSettings) -> Targets:
     """Every target volume of an answer.
 
     Args:
         patient: masks and brain.
-        answer: the delivered density, and the tissue map where there is one.
+        answer: the tissue map, where there is one, and the posterior; without one there is no ctv_probability, and
+            ctv_density follows the delivered density.
         settings: see there.
-        posterior: None leaves ctv_probability out, and ctv_density follows the delivered density.
     """
+    posterior = answer.posterior
     core, brain = patient.masks.core, patient.brain | patient.masks.core
     spacing = patient.t1.spacing
     tissue = brain if answer.tissue is None else brain & (answer.tissue.array >= TISSUE) | core
@@ -127,7 +112,7 @@ def target_volumes(
     masks["ctv_density"], lowest = highest_density(density, size, core, brain, (around, direct))
     record = {
         "barriers": "outline of the brain" if answer.tissue is None else "outline of the brain, CSF of the tissue map",
-        "density": _density_source(answer, posterior),
+        "density": _density_source(answer),
         "volumes_ml": {name: _volume(mask, patient) for name, mask in _named(patient, masks).items()},
         "ctv_density": {"as_large_as": STANDARD, "lowest_density": lowest, **_compare("ctv_density", masks, patient)},
         "ctv_probability": None
@@ -217,9 +202,9 @@ def _density_of_others(patient: Patient) -> NDArray[np.float32]:
     return np.zeros_like(patient.t1.array) if others is None else distance_density(others, patient.t1)
 
 
-def _density_source(answer: Personalization, posterior: Posterior | None) -> str:
+def _density_source(answer: Personalization) -> str:
     """Which density was used, in words."""
-    if posterior is not None:
+    if answer.posterior is not None:
         return "mean of the posterior"
     if answer.method == "fallback":
         return "falloff with distance (fallback): no posterior, hence no ctv_probability"

@@ -117,7 +117,7 @@ def write_case(path: Path, name: str = "someone", twin: bool = False, **kind: bo
     """The report of a kind of answer, see `make_answer`."""
     patient = make_patient(name)
     answer = make_answer(patient, **kind)
-    targets = target_volumes(patient, answer, TargetSettings(), answer.posterior)
+    targets = target_volumes(patient, answer, TargetSettings())
     write_report(path, patient, answer, make_record(patient, answer), targets, TWIN if twin else None)
     return path
 

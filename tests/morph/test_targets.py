@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -18,6 +18,7 @@ from morph.patient import Patient
 from morph.pipeline import Personalization
 from morph.segmentation import Masks
 from morph.targets import TargetSettings, fill_sulci, highest_density, margin_distances, target_volumes
+from morph.uncertainty import Posterior
 from morph.volume import Frame, Volume
 
 Case = Callable[..., Path]
@@ -32,12 +33,9 @@ def coordinates(size: tuple[float, ...], spacing: np.ndarray) -> np.ndarray:
     )
 
 
-@dataclass(frozen=True)
-class Maps:
-    """A posterior of two maps."""
-
-    density_mean: Volume
-    probability: dict[float, Volume]
+def maps(mean: Volume, probability: dict[float, Volume]) -> Posterior:
+    """A posterior of which only its maps count."""
+    return Posterior(mean, mean, probability, {}, {}, 10.0, 100, 10)
 
 
 @pytest.fixture
@@ -51,7 +49,9 @@ def patient() -> Patient:
     return Patient("block", t1, Frame(t1.affine, t1.array.shape), Masks(core, edema))
 
 
-def answer(patient: Patient, tissue: np.ndarray | None, method: str = "refined") -> Personalization:
+def answer(
+    patient: Patient, tissue: np.ndarray | None, method: str = "refined", posterior: Posterior | None = None
+) -> Personalization:
     """A density that falls along x only, fastest towards +x."""
     x = coordinates((80, 80, 60), np.full(3, 2.0))[0]
     density = patient.t1.with_array(np.where(patient.brain, np.exp(-np.where(x > 0, x, -x / 4) / 10), 0))
@@ -59,7 +59,7 @@ def answer(patient: Patient, tissue: np.ndarray | None, method: str = "refined")
     checks = (Check("size", 1.0, 2.0, "pass", ""),)
     return Personalization(
         density=density, method=method, checks=checks, parameters=None, origin_mm=None, estimate=None, found=None,
-        fit=None, space="patient", scale=1.0, seconds={}, tissue=labels,
+        fit=None, space="patient", scale=1.0, seconds={}, tissue=labels, posterior=posterior,
     )  # fmt: skip
 
 
@@ -162,14 +162,15 @@ def test_a_posterior_gives_the_probability_volume(patient: Patient) -> None:
     _, y, z = coordinates((80, 80, 60), np.full(3, 2.0))
     like = patient.t1
     chance = np.where(patient.brain, np.clip(1 - abs(y) / 40, 0, 1), 1)  # 1 outside the brain, where nothing may be
-    maps = Maps(like.with_array(np.exp(-abs(z))), {0.5: like.with_array(chance), 0.1: like.with_array(0 * chance)})
-    targets = target_volumes(patient, answer(patient, None), TargetSettings(0.5, 0.75), maps)
+    found = maps(like.with_array(np.exp(-abs(z))), {0.5: like.with_array(chance), 0.1: like.with_array(0 * chance)})
+    sampled = answer(patient, None, posterior=found)
+    targets = target_volumes(patient, sampled, TargetSettings(0.5, 0.75))
     expected = (abs(y) <= 10) & patient.brain | patient.masks.core
     np.testing.assert_array_equal(targets.masks["ctv_probability"], expected)
     assert targets.record["density"] == "mean of the posterior"
     assert targets.record["ctv_probability"]["threshold"] == 0.5
     assert z[targets.masks["ctv_density"]].std() < z[targets.masks["ctv_15mm"]].std()
-    none = target_volumes(patient, answer(patient, None), TargetSettings(0.1, 1.0), maps)
+    none = target_volumes(patient, sampled, TargetSettings(0.1, 1.0))
     np.testing.assert_array_equal(none.masks["ctv_probability"], patient.masks.core)
 
 
@@ -178,11 +179,11 @@ def test_a_second_focus_belongs_to_both_volumes_of_a_posterior(patient: Patient)
     second = (x - 24) ** 2 + (y - 24) ** 2 + z**2
     two = replace(patient, masks=Masks(patient.masks.core | (second <= 25), patient.masks.edema | (second <= 64)))
     nowhere = patient.t1.with_array(0 * x)
-    maps = Maps(nowhere, {0.1: nowhere})
-    masks = target_volumes(two, answer(two, None), TargetSettings(), maps).masks
+    found = maps(nowhere, {0.1: nowhere})
+    masks = target_volumes(two, answer(two, None, posterior=found), TargetSettings()).masks
     around = (second > 25) & (second <= 36)
     assert masks["ctv_density"][around].all() and masks["ctv_probability"][around].all()
-    first = target_volumes(patient, answer(patient, None), TargetSettings(), maps).masks
+    first = target_volumes(patient, answer(patient, None, posterior=found), TargetSettings()).masks
     assert not first["ctv_probability"][around].any()
 
 
@@ -208,5 +209,5 @@ def test_the_command_writes_and_describes_them(tmp_path: Path, case: Case, tiny_
         np.testing.assert_allclose(image.affine, nib.load(folder / "t1.nii.gz").affine)
         assert (mask >= core).all()
         assert record["volumes_ml"][name] == pytest.approx(mask.sum() * voxel, abs=1e-3)
-    if record["ctv_probability"] is None:
-        assert "no posterior" in record["density"] and not (out / "ctv_probability.nii.gz").exists()
+    sampled = record["ctv_probability"] is not None
+    assert sampled == (out / "ctv_probability.nii.gz").exists() == ("no posterior" not in record["density"])
