@@ -85,16 +85,19 @@ def write_summary(path: Path, rows: list[Row]) -> None:
 
 
 def show(console: Console, rows: list[Row]) -> None:
-    """Print the table for people: what matters on a line, and below it the sentences of cases without an answer."""
+    """Print the table for people (`Dice` is of core and edema), and below it the sentences of cases without an answer."""
     table = Table(title="summary", title_justify="left")
-    for heading in ("case", "status", "verdict", "method", "mu1 [mm]", "mu2", "Dice core", "Dice edema", "s"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("case", "status", "verdict", "method", "mu1 [mm]", "mu2", "Dice", "s"):
+        table.add_column(heading, overflow="fold", no_wrap=heading != "case")
     for row in rows:
-        numbers = (row.mu1, row.mu2, row.core_dice, row.edema_dice, row.seconds)
-        table.add_row(
-            row.case, row.status, row.verdict, row.method, *("" if n is None else f"{n:.3g}" for n in numbers)
-        )
+        dice = f"{_cell(row.core_dice)}, {_cell(row.edema_dice)}" if row.core_dice is not None else ""
+        numbers = (_cell(row.mu1), _cell(row.mu2), dice, _cell(row.seconds))
+        table.add_row(row.case, row.status, row.verdict, row.method, *numbers)
     console.print(table)
     for row in rows:
         if row.error:
             console.print(f"{row.case}: {row.error}", markup=False, highlight=False)
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
