@@ -85,7 +85,7 @@ def write_summary(path: Path, rows: list[Row]) -> None:
 
 
 def show(console: Console, rows: list[Row]) -> None:
-    """Print the table for people (`Dice` is of core and edema), and below it the sentences of cases without an answer."""
+    """Print the table for people (Dice of core and edema), and below it the sentences of cases without an answer."""
     table = Table(title="summary", title_justify="left")
     for heading in ("case", "status", "verdict", "method", "mu1 [mm]", "mu2", "Dice", "s"):
         table.add_column(heading, overflow="fold", no_wrap=heading != "case")
