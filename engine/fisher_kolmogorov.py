@@ -72,17 +72,23 @@ def _average_ball(low, high, center, spacing):  # type: ignore[no-untyped-def]
     """Mean of the smoothed ball over every voxel of a box, from equidistant subsamples, float64 (x, y, z)."""
     n = SEED_SUBSAMPLES
     ball = np.zeros((high[0] - low[0], high[1] - low[1], high[2] - low[2]))
-    squares = np.empty((3, int((high - low).max()) * n))
+    longest = int((high - low).max())
+    squares, nearest = np.empty((3, longest * n)), np.full((3, longest), np.inf)
     for axis in range(3):
         for j in range((high[axis] - low[axis]) * n):
             squares[axis, j] = (low[axis] - 0.5 + (j + 0.5) / n - center[axis]) ** 2
-    for i in range(ball.shape[0] * n):
-        for j in range(ball.shape[1] * n):
-            for k in range(ball.shape[2] * n):
-                distance = spacing * sqrt(squares[0, i] + squares[1, j] + squares[2, k])
-                s = max((distance - SEED_CENTER) / SEED_WIDTH, -1.0)
-                if s < 1.0:
-                    ball[i // n, j // n, k // n] += 0.5 * (1.0 - s - sin(pi * s) / pi)
+            nearest[axis, j // n] = min(nearest[axis, j // n], squares[axis, j])
+    for x, y, z in np.ndindex(ball.shape):
+        distance = spacing * sqrt(nearest[0, x] + nearest[1, y] + nearest[2, z])
+        if (distance - SEED_CENTER) / SEED_WIDTH >= 1.0:
+            continue  # no part of the voxel is reached
+        for i in range(x * n, (x + 1) * n):
+            for j in range(y * n, (y + 1) * n):
+                for k in range(z * n, (z + 1) * n):
+                    distance = spacing * sqrt(squares[0, i] + squares[1, j] + squares[2, k])
+                    s = max((distance - SEED_CENTER) / SEED_WIDTH, -1.0)
+                    if s < 1.0:
+                        ball[x, y, z] += 0.5 * (1.0 - s - sin(pi * s) / pi)
     return ball / n**3
 
 
