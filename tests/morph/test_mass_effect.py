@@ -104,8 +104,9 @@ def test_a_tumor_that_fills_the_brain_is_given_up(atlas: Atlas) -> None:
 
 def scene_of(evidence: Evidence) -> Scene:
     """A scene whose grids are both the evidence's."""
+    nothing = Volume(np.zeros(evidence.atlas.grid.shape, dtype=np.float32), evidence.atlas.grid.affine)
     return Scene(
-        "patient", evidence, evidence, 1.0, lambda density: Volume(density, evidence.atlas.grid.affine),
+        "patient", evidence, evidence, (nothing, nothing), 1.0, nothing.with_array,
         lambda points: points, lambda found: found, lambda found: found,
     )  # fmt: skip
 
