@@ -65,6 +65,7 @@ def describe(
         "name": patient.name,
         "version": record["versions"]["learn-morph-infer"],
         "fallback": answer.method == "fallback",
+        "rejected": answer.parameters is None and answer.found is not None,
         "method": METHODS[answer.method],
         "summary": summarize(answer),
         "worries": [one for one in told if one.check.verdict != "pass"],

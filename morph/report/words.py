@@ -142,7 +142,8 @@ def summarize(answer: Personalization) -> Summary:
     counts = {verdict: sum(check.verdict == verdict for check in answer.checks) for verdict in SEVERITY}
     total = len(answer.checks)
     if answer.method == "fallback":
-        reason = f"{counts['fail']} of {total} checks failed, so the model's answer was rejected."
+        outcome = "no tumor was fitted" if answer.found is None else "the model's answer was rejected"
+        reason = f"{counts['fail']} of {total} checks failed, so {outcome}."
         if not counts["fail"]:
             reason = "The outlines vanish on the model's grid, so no tumor could be fitted."
         return Summary(

@@ -60,7 +60,7 @@ def make_answer(
     """A model's answer, with a posterior if `sampled`, or a fallback."""
     density = patient.t1.with_array(distance_density(patient.masks, patient.t1))
     if fallback:
-        return answer_with(density, checks=(*CHECKS, FAILURE))
+        return answer_with(density, checks=(*CHECKS, FAILURE), found=Estimate(7.0, 3.5, (0.6, 0.4, 0.5)))
     estimate = Estimate(7.0, 3.5, (0.6, 0.4, 0.5))
     return answer_with(
         density,

@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -113,9 +114,10 @@ def test_a_fallback_cannot_be_taken_for_an_estimate(pages: dict[str, Page]) -> N
 def test_a_fallback_without_a_failed_check_says_why(pages: dict[str, Page]) -> None:
     answer = make_answer(make_patient(), fallback=True)
     passed = tuple(check for check in answer.checks if check.verdict == "pass")
-    object.__setattr__(answer, "checks", passed)
-    told = words.summarize(answer)
+    told = words.summarize(replace(answer, checks=passed))
     assert told.tone == "fail" and "vanish" in told.meaning
+    assert "answer was rejected" in words.summarize(answer).meaning
+    assert "no tumor was fitted" in words.summarize(replace(answer, found=None)).meaning
 
 
 def test_parameters_come_with_intervals_where_there_are_any(pages: dict[str, Page]) -> None:
