@@ -27,10 +27,11 @@ struct Level {
     double largest;            // eigenvalue of diag(A)^-1 A at most
 };
 
-// Lay out `depth` grids, the finest first; shapes (depth, 4): cells along each axis and `count`. What all simulations share
-// is (GRID_FIELDS, cells) of one level after the other, what is a simulation's own is (LEVEL_FIELDS, cells).
+// Lay out `depth` grids, the finest first; shapes (depth, 4): cells along each axis and `count`. What all simulations
+// share is (GRID_FIELDS, cells) of one level after the other, what is a simulation's own is (LEVEL_FIELDS, cells).
 template <class T>
-__device__ void lay_out_levels(Level<T>* levels, int depth, const int* shapes, const int* places, const T* fields, T* own) {
+__device__ void lay_out_levels(Level<T>* levels, int depth, const int* shapes, const int* places, const T* fields,
+                               T* own) {
     for (int n = 0; n < depth; ++n) {
         const int* const shape = shapes + 4 * n;
         const int cells = shape[0] * shape[1] * shape[2];

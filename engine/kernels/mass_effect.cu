@@ -46,8 +46,8 @@ __device__ inline float harmonic(double a, double b) {
 }
 
 // Growth in the current tissue by `count` pairs; returns the updates.
-__device__ __noinline__ long long grow(const Brain& brain, const Room& own, Shared& shared, Work& work, const Pair* pairs, int count,
-                          float first) {
+__device__ __noinline__ long long grow(const Brain& brain, const Room& own, Shared& shared, Work& work,
+                                       const Pair* pairs, int count, float first) {
     const int box = own.fine.cells, strides[3] = {brain.domain.sx, brain.domain.sy, 1};
     float* const c = own.fine.here;
     for (int v = threadIdx.x; v < brain.voxels; v += THREADS) {
@@ -72,7 +72,8 @@ __device__ __noinline__ long long grow(const Brain& brain, const Room& own, Shar
     domain.fy = own.faces + brain.size;
     domain.fz = own.faces + 2LL * brain.size;
     const Scratch scratch = {own.other, own.active, own.frontier, own.awake, brain.words};
-    evolve_one<true>(domain, scratch, shared, own.density, pairs, count, first, 0x7fffffffffffffffLL, 1.0f, work.report);
+    const long long never = 0x7fffffffffffffffLL;
+    evolve_one<true>(domain, scratch, shared, own.density, pairs, count, first, never, 1.0f, work.report);
     __syncthreads();
     for (int v = threadIdx.x; v < brain.voxels; v += THREADS) {
         const int p = brain.place[v];

@@ -1,15 +1,17 @@
 // The mass-effect model on a GPU: one launch advances a whole batch of simulations to their ends.
 //
-// The twin of engine.mass_effect and engine.moving_brain; elasticity.cu, multigrid.cu, transport.cu and mass_effect.cu do
-// the work. A CTA takes a simulation from a queue and does everything for it: the host is not asked between, and a solve
-// that does not converge ends its own simulation only.
+// The twin of engine.mass_effect and engine.moving_brain; elasticity.cu, multigrid.cu, transport.cu and mass_effect.cu
+// do the work. A CTA takes a simulation from a queue and does everything for it: the host is not asked between, and a
+// solve that does not converge ends its own simulation only.
 //
-// Two numbers, from counting and datasheets, not measured. A typical accepted tumor in SRI24 at 128^3 has 55 intervals
-// with 110 solves of 4 iterations in all. An iteration of a solve on 3.6 mm is 8 sweeps over 31,000 cells and vectors beside
-// them, 31 MB; an interval carries 250,000 voxels in 3 to 6 sweeps, 60 MB with the refined displacement, and grows them in
-// some 10, 60 MB. That is 20 to 25 GB a simulation: 4.8 TB/s of an H200 would do 200 a second. Between barriers a CTA
-// of 512 threads has 60 cells a thread on the finest level and 1 or 2 on the coarsest, where 24 steps cost barriers
-// (2 us each) rather than bytes: 0.1 ms an iteration, 40 ms of a simulation's 264 / 200 s = 1.3 s.
+// Two numbers, from counting and datasheets, not measured. The median of five accepted tumors in SRI24 at 128^3 takes
+// 59 intervals, 118 solves and 720 iterations of them (benches/mass_effect.py). An iteration is 8 sweeps of 92 bytes
+// over 31,000 cells and as much for what lies beside them, 31 MB; an interval carries 249,000 voxels through 3 to 6
+// sweeps of 44 bytes and grows them in about 10 of 12 bytes, with the fields in between 120 MB. That is 29 GB a
+// simulation, of which the 4.8 TB/s of an H200 do 165 a second. The other limit is waiting: an iteration has about 75
+// barriers, most of them on grids of 4,000 and 500 cells where the CTA's 256 threads have little to do, 2 us each; that
+// is 110 ms of a simulation, while with 396 of them at a time each may take 396 / 165 = 2.4 s. So a third of the first
+// number is likely enough for 30 accepted samples a second, if half of what the screen lets through is accepted.
 //
 // Defined by the compiler's command line (engine.mass_effect_on_device): THREADS, CTAS_PER_SM, MOST_LEVELS, GRAY_SHARE,
 // FIRST_INTERVAL and what the files before this one want.
@@ -30,7 +32,8 @@ struct Counts {
 };
 
 // The coarse fields carried from where `from` to where `to` takes them; both displacements [mm].
-__device__ __noinline__ void move_coarse(const Brain& brain, Room& own, Work& work, const float* from, const float* to, int& substeps) {
+__device__ __noinline__ void move_coarse(const Brain& brain, Room& own, Work& work, const float* from, const float* to,
+                                         int& substeps) {
     const Grid<float>& grid = work.levels[0].grid;
     double furthest = 0.0;
     for_faces(grid, [&](int at) {
@@ -42,8 +45,8 @@ __device__ __noinline__ void move_coarse(const Brain& brain, Room& own, Work& wo
 }
 
 // Solve for the `solution` of the coarse fields as they are; false if it does not converge.
-__device__ __noinline__ bool solve_displacement(const Brain& brain, const Room& own, Work& work, const Settings& asked, float coupling,
-                                   Counts& counts) {
+__device__ __noinline__ bool solve_displacement(const Brain& brain, const Room& own, Work& work, const Settings& asked,
+                                                float coupling, Counts& counts) {
     mix(brain, own, work, coupling);
     assemble_all(work.levels, work.depth, work.sums);
     const int spent =
@@ -53,10 +56,10 @@ __device__ __noinline__ bool solve_displacement(const Brain& brain, const Room& 
     return spent >= 0;
 }
 
-// Find the u that belongs to the density, as MovingBrain.settle; its change is left in `guess`, and the largest entry of
-// that over `steps` in `furthest`. False if a solve does not converge.
-__device__ __noinline__ bool settle(const Brain& brain, Room& own, Work& work, const Settings& asked, float coupling, int steps,
-                       Counts& counts, double& furthest) {
+// Find the u that belongs to the density, as MovingBrain.settle; its change is left in `guess`, and the largest entry
+// of that over `steps` in `furthest`. False if a solve does not converge.
+__device__ __noinline__ bool settle(const Brain& brain, Room& own, Work& work, const Settings& asked, float coupling,
+                                    int steps, Counts& counts, double& furthest) {
     const Grid<float>& grid = work.levels[0].grid;
     coarsen(brain, own);
     for_faces(grid, [&](int at) {
@@ -138,7 +141,8 @@ __device__ Ended push_one(const Brain& brain, Room& own, Shared& shared, Work& w
 
 // Lay out what a CTA works on; `sizes` are engine.mass_effect_on_device's, in its order.
 __device__ void lay_out(Brain& brain, Room& own, Work& work, const int* sizes, const int* level_places,
-                        const float* level_fields, float* growth, float* fine, float* coarse, float* levels, int* lists) {
+                        const float* level_fields, float* growth, float* fine, float* coarse, float* levels,
+                        int* lists) {
     work.depth = sizes[0];
     brain.voxels = sizes[1];
     brain.filled = sizes[2];
@@ -173,7 +177,8 @@ __device__ void set_up(const Brain& brain, const Room& own, const Grid<float>& g
         float* const at = own.fine.here + brain.voxel[v];
         at[0] = state[v];
         for (int m = 1; m < FIELDS; ++m) {
-            at[static_cast<long long>(m) * own.fine.cells] = brain.rest[static_cast<long long>(m - 1) * brain.voxels + v];
+            const float* const rest = brain.rest + static_cast<long long>(m - 1) * brain.voxels;
+            at[static_cast<long long>(m) * own.fine.cells] = rest[v];
         }
     }
     for_faces(grid, [&](int at) { own.u[at] = own.carried[at] = 0.0f; });

@@ -150,7 +150,8 @@ __device__ void assemble_all(Level<T>* levels, int count, double* room) {
 // Solve A u = r from the first guess u, with r the finest level's b and left as what remains; `direction` is scratch.
 // Returns the iterations, or -1 if `most` of them do not reach the relative residual `tolerance`.
 template <class T>
-__device__ __noinline__ int solve(const Level<T>* levels, int count, T* u, T* direction, double tolerance, int most, double* room) {
+__device__ __noinline__ int solve(const Level<T>* levels, int count, T* u, T* direction, double tolerance, int most,
+                                  double* room) {
     const Level<T>& fine = levels[0];
     const Grid<T>& grid = fine.grid;
     T *const r = fine.b, *const image = fine.r;

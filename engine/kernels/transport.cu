@@ -1,11 +1,11 @@
 // The conservative transport on a GPU, by one CTA: four fields at a time, carried along one axis after the other.
 //
-// The twin of transport.py and engine.transport, bit for bit. A cell computes what crosses its lower and its upper face,
-// each face therefore twice: fluxes never travel through memory, of which a sweep moves 44 bytes a cell (four fields
-// in and out, the Courant numbers in and a place).
+// The twin of transport.py and engine.transport, bit for bit. A cell computes what crosses its lower and its upper
+// face, each face therefore twice: fluxes never travel through memory, of which a sweep moves 44 bytes a cell (four
+// fields in and out, the Courant numbers in and a place).
 //
-// Defined by the compiler's command line (engine.mass_effect_on_device): THREADS in a CTA, FIELDS that are carried (tumor,
-// white matter, gray matter, CSF), COURANT.
+// Defined by the compiler's command line (engine.mass_effect_on_device): THREADS in a CTA, FIELDS that are carried
+// (tumor, white matter, gray matter, CSF), COURANT.
 
 // Cells that matter, and everything that is carried on them; outside `places` fields are 0. In shared memory.
 struct Freight {
@@ -51,8 +51,8 @@ __device__ __noinline__ void sweep(Freight& shared, int axis) {
     __syncthreads();
 }
 
-// Carry all fields by `shift`, whose largest entry is `furthest`, in as many sub-steps as the bound asks for; `substeps`
-// counts them. `shift` is cut to a sub-step's.
+// Carry all fields by `shift`, whose largest entry is `furthest`, in as many sub-steps as the bound asks for;
+// `substeps` counts them. `shift` is cut to a sub-step's.
 __device__ void move(Freight& load, double furthest, int& substeps) {
     const int count = static_cast<int>(ceil(furthest / COURANT));
     for (int n = threadIdx.x; n < load.count; n += THREADS) {

@@ -9,11 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import GRIDS, Atlas, InputError, MassEffectParameters, SimulationResult, elasticity, load_atlas, simulate
+from engine import (
+    GRIDS,
+    PRIORS,
+    Atlas,
+    InputError,
+    MassEffectParameters,
+    SimulationResult,
+    elasticity,
+    load_atlas,
+    simulate,
+)
+from engine.acceptance import accept_rows
 from engine.backends.cpu import CpuBackend
 from engine.backends.cuda import GROWTH, CudaBackend
 from engine.elasticity import Elasticity, v_cycle
 from engine.mass_effect_on_device import LEVEL_FIELDS, PUSH, lay_out_levels
+from engine.model import Model
 from tests.conftest import build_ellipsoid_brain
 from tests.engine import host_device
 from tests.engine.brains import random_brain, random_tumors
@@ -161,6 +173,21 @@ def run_part(library: Path, solver: Elasticity, force, lam, mu, part: int) -> tu
     arrays = [u, force.copy(), lam, mu, *lay_out_levels(solver), own, np.zeros_like(u)]
     host_device.launch(library, 1, host_device.THREADS, part, [*arrays, *numbers, report])
     return u, int(report[0])
+
+
+def test_a_data_set_of_the_kernel_is_the_cpus(push_library, library, exact_sums):
+    device = HostDevice({PUSH.name: push_library, GROWTH.name: library})
+    prior = replace(PRIORS["whole_brain"], name="small", duration=(50.0, 100.0), size=(3.0, 60.0))
+    brain, model = build_ellipsoid_brain(16, 6.0), Model("mass_effect", (0.0, 25.0))
+    expected, rows = (
+        accept_rows(range(2), 1, "converged", brain, prior, backend, screened=True, model=model)
+        for backend in (CpuBackend(), CudaBackend(device))
+    )
+    assert rows[1] == expected[1]
+    for row, other in zip(rows[0], expected[0], strict=True):
+        assert (row["proposal"], row["parameters"]) == (other["proposal"], other["parameters"])
+        assert np.array_equal(row["density"], other["density"])
+        assert np.array_equal(row["displacement"], other["displacement"])
 
 
 def test_a_sanitizer_sees_no_race(tmp_path):
