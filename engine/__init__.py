@@ -5,9 +5,10 @@ from engine.atlas import Atlas, load_atlas
 from engine.errors import InputError
 from engine.grid import GRIDS, Grid
 from engine.imaging import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, observe, render_image
+from engine.nearest import nearest_tissue
 from engine.parameters import FisherKolmogorovParameters, MassEffectParameters
 from engine.sampling import PRIORS, Prior, random_stream
-from engine.simulate import Simulated, SimulationResult, nearest_tissue, simulate, simulate_stream
+from engine.simulate import Simulated, SimulationResult, simulate, simulate_stream
 from engine.store import Store, create_store, open_store
 
 __all__ = [

@@ -59,7 +59,7 @@ class Prior:
         return self.size[0] <= volume <= self.size[1]
 
     def log_density(self, mu1: ArrayLike, mu2: ArrayLike) -> NDArray[np.float64]:
-        """log of the density of (log mu1, log mu2) [1] before the size filter, any shape; -inf where no draw can be.
+        """Log density of (log mu1, log mu2) [1] before the size filter, any shape; -inf where no draw can be.
 
         With a = mu1² = D T and b = mu2² = rho T, the density of (a, b) is the integral of 1 / T² over the durations
         for which a / T and b / T lie in their ranges; (log mu1, log mu2) brings the factor 4 a b. Normalized.

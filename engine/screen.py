@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from engine.atlas import Atlas
 from engine.backends import Backend
 from engine.model import Model
+from engine.nearest import nearest_tissues
 from engine.parameters import FisherKolmogorovParameters
 from engine.sampling import Prior
-from engine.simulate import Simulated, nearest_tissues, simulate_stream
+from engine.simulate import Simulated, simulate_stream
 
 FINEST_UNSCREENED = 3.0
 """Grids with wider voxels [mm] are not screened: there the bias is not known, and a run costs little."""

@@ -6,13 +6,12 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from engine.atlas import Atlas
 from engine.backends import Backend, Job, Outcome, Size, choose_backend
@@ -276,29 +275,3 @@ def _check_memory(count: int, atlas: Atlas) -> None:
             f"{count} densities take {wanted / 2**30:.0f} GiB and this machine has {installed / 2**30:.0f}: "
             "use engine.simulate_stream, which holds a few at a time"
         )
-
-
-def nearest_tissue(origin: Sequence[float], atlas: Atlas) -> tuple[float, float, float]:
-    """`origin` itself where it lies in tissue, otherwise the nearest tissue voxel's center (fractions)."""
-    ((x, y, z),) = nearest_tissues(np.array([origin], dtype=np.float64), atlas).tolist()
-    return (x, y, z)
-
-
-def nearest_tissues(origins: NDArray[np.float64], atlas: Atlas) -> NDArray[np.float64]:
-    """`nearest_tissue` of many origins, float64 (n, 3)."""
-    shape = np.array(atlas.grid.shape)
-    voxels = np.floor(atlas.grid.to_voxel(origins) + 0.5).astype(int)
-    is_in_grid = np.all((voxels >= 0) & (voxels < shape), axis=1)
-    voxels = np.clip(voxels, 0, shape - 1)
-    outside = ~(is_in_grid & atlas.tissue[tuple(voxels.T)])
-    places = origins.copy()
-    if outside.any():
-        nearest = _nearest_voxels(atlas)[(slice(None), *voxels[outside].T)]
-        places[outside] = atlas.grid.from_voxel(nearest.T)
-    return places
-
-
-@lru_cache(maxsize=8)
-def _nearest_voxels(atlas: Atlas) -> NDArray[np.int32]:
-    """For every voxel the nearest one in tissue, int32 (3, x, y, z)."""
-    return ndimage.distance_transform_edt(~atlas.tissue, return_distances=False, return_indices=True)
