@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -197,3 +200,17 @@ def test_a_run_writes_what_the_push_did(
     assert all(0.5 < model["core_dice"] <= 1 for model in models.values())
     draw_models(tmp_path / "models.png", patient, answer, answer.push)
     assert (tmp_path / "models.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_answers_with_both_models(
+    tmp_path: Path, patient: Patient, tiny_command: Callable[..., int]
+) -> None:
+    out, t1 = tmp_path / "out", patient.files["t1"]
+    quick = ["model=mass_effect", "push.evaluations=4", "push.population=4", "push.fine_evaluations=0"]
+    assert tiny_command(f"case={t1.parent}", f"out={out}", *quick) == 0
+    assert {"displacement.nii.gz", "tissue_before.nii.gz", "models.png"} <= {path.name for path in out.iterdir()}
+    vectors, seen = nib.load(out / "displacement.nii.gz"), nib.load(t1)
+    assert vectors.shape == (*seen.shape, 1, 3)
+    record = json.loads((out / "parameters.json").read_text())
+    assert record["push"]["furthest_mm"] == pytest.approx(np.linalg.norm(vectors.get_fdata(), axis=-1).max(), rel=1e-5)
+    assert record["config"]["model"] == {"name": "mass_effect", "coupling": 16.0}
