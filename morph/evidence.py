@@ -24,6 +24,7 @@ from engine import (
     MassEffectParameters,
 )
 from engine.parameters import Parameters
+from morph.displacement import look_up
 from morph.growth import grow
 
 MU1_RANGE = (2.5, 50.0)
@@ -109,28 +110,40 @@ class Evidence:
             rest: the brain that tumors start in, if they push it; the same by default.
         """
         self.atlas, self.rest = atlas, rest or atlas
+        self.back: NDArray[np.float32] | None = None
         self.core, self.edema = core[atlas.tissue], (edema | core)[atlas.tissue]
         self._nearest = ndimage.distance_transform_edt(~self.rest.tissue, return_distances=False, return_indices=True)
 
-    def starting_in(self, rest: Atlas) -> Evidence:
-        """The same masks, for tumors that start in another brain than is seen."""
+    def starting_in(self, rest: Atlas, back: NDArray[np.float32] | None = None) -> Evidence:
+        """The same masks, for tumors that start in another brain than is seen.
+
+        Args:
+            rest: that brain.
+            back: from where it is seen to where it was [voxels], (3, x, y, z). A tumor of the first model is held
+                against the masks after it has been carried along by this: a quick stand-in for one that pushes.
+        """
         if rest is self.rest:
             return self
         core, edema = (np.zeros(self.atlas.grid.shape, dtype=bool) for _ in range(2))
         core[self.atlas.tissue], edema[self.atlas.tissue] = self.core, self.edema
-        return Evidence(core, edema, self.atlas, rest)
+        evidence = Evidence(core, edema, self.atlas, rest)
+        evidence.back = back
+        return evidence
 
     def compare(self, estimates: Sequence[Estimate]) -> list[Fit]:
         """Simulate a batch of one model and hold each tumor against the masks, each with its best thresholds."""
         tumors, most, accuracy = [e.parameters() for e in estimates], None, 1.0
-        if any(estimate.coupling for estimate in estimates):
+        pushes = any(estimate.coupling for estimate in estimates)
+        if pushes:
             most, accuracy = HOPELESS * float(self.edema.sum()) * self.atlas.grid.voxel_volume, PUSH_ACCURACY
         result = grow(tumors, self.rest, most, accuracy)
-        rows = zip(estimates, result.density, result.ended, result.updates, strict=True)
-        return [
-            self.fit(estimate, field * np.float32(ended == "duration"), int(updates))
-            for estimate, field, ended, updates in rows
-        ]
+        fields = (
+            field * np.float32(ended == "duration") for field, ended in zip(result.density, result.ended, strict=True)
+        )
+        if self.back is not None and not pushes:
+            fields = (look_up(field, self.back) for field in fields)
+        rows = zip(estimates, fields, result.updates, strict=True)
+        return [self.fit(estimate, field, int(updates)) for estimate, field, updates in rows]
 
     def fit(self, estimate: Estimate, density: NDArray[np.float32], updates: int = 0) -> Fit:
         """One density (x, y, z) against the masks."""

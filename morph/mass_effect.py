@@ -6,7 +6,9 @@ the brain at rest is what becomes of it when the model's own displacement is tak
 displacement depends on the brain at rest, and that on the displacement: they are found in turn. What grows and pushes
 in the brain at rest is then compared with the masks where they lie.
 
-The first model's answer is the start. The tumor is searched on the coarse grid in `ROUNDS`, after each of which the
+The first model's answer is the start. A tumor that pushes is larger than one that does not, so first a stand-in is
+searched that costs a hundredth: the first model in the brain at rest, its density carried along by the displacement
+that was found last. From there the tumor itself is searched on the coarse grid in `ROUNDS`, after each of which the
 brain at rest is made anew, and a little further on the fine grid.
 
 What is approximated: the share of white and gray matter inside the tumor is the registration's guess, stretched as
@@ -35,10 +37,13 @@ from morph.refine import FINE_STEP, STEPS, RefinementSettings, Search
 from morph.scene import Scene
 from morph.volume import Volume
 
-ROUNDS = (0.6, 0.3)
-"""First steps of the coarse search in each round, relative to `STEPS` (ours: the first model's answer is near)."""
-TURNS = 2
-"""How often displacement and brain at rest are found in turn before the first round (ours)."""
+ROUNDS = (0.4, 0.2)
+"""First steps of the coarse search in each round, relative to `STEPS` (ours: the stand-in's answer is near)."""
+TURNS = 3
+"""How often displacement, brain at rest and stand-in are found in turn before the first round (ours)."""
+STAND_INS = 96
+"""Simulations of the stand-in's search in each turn, and `STAND_IN_STEP`, its first step (ours)."""
+STAND_IN_STEP = 0.5
 MOVED = 1.0
 """Displacement [mm] from which on a place counts as pushed (ours)."""
 
@@ -131,19 +136,20 @@ def let_push(scene: Scene, first: Fit, effect: MassEffect, search: RefinementSet
         The scene with the brain at rest, and the best fit, measured on the fine grid.
     """
     couplings, settings = effect.model.coupling, effect.settings
-    estimate = replace(first.estimate, coupling=sum(couplings) / 2)
-    there = displacement_of(estimate, scene.coarse)
-    spacing = scene.coarse.atlas.grid.spacing
-    estimate = _with_origin(estimate, scene.coarse, flow(-there, spacing))
+    tumor = replace(first.estimate, coupling=sum(couplings) / 2)
+    there = displacement_of(tumor, scene.coarse)
+    tumor = _with_origin(tumor, scene.coarse, flow(-there, scene.coarse.atlas.grid.spacing))
     coarse = _at_rest(scene.coarse, there)
     for _ in range(TURNS - 1):
-        there = displacement_of(estimate, coarse)
+        if search is not None:
+            tumor = _stand_in(tumor, first, coarse, search)
+        there = displacement_of(tumor, coarse)
         coarse = _at_rest(coarse, there)
     if search is None:
         scene = _scene_at_rest(scene, coarse, there)
-        return scene, scene.fine.compare([replace(estimate, origin=scene.fine.in_tissue(np.array(estimate.origin)))])[0]
+        return scene, scene.fine.compare([replace(tumor, origin=scene.fine.in_tissue(np.array(tumor.origin)))])[0]
     place = np.zeros(len(STEPS) + (couplings[0] < couplings[1]))
-    finder = Search(estimate, search.pull, first, place, couplings)
+    finder = Search(tumor, search.pull, first, place, couplings)
     search = replace(search, population=settings.population)
     for step in ROUNDS:
         finder.run(coarse, -(-settings.evaluations // len(ROUNDS)), step, search)
@@ -152,6 +158,15 @@ def let_push(scene: Scene, first: Fit, effect: MassEffect, search: RefinementSet
     scene = _scene_at_rest(scene, coarse, there)
     finder.run(scene.fine, settings.fine_evaluations, FINE_STEP, search)
     return scene, finder.best
+
+
+def _stand_in(tumor: Estimate, first: Fit, evidence: Evidence, search: RefinementSettings) -> Estimate:
+    """The tumor whose density without a push of its own, carried along by the last displacement, fits the masks."""
+    if not tumor.coupling:
+        return tumor
+    finder = Search(replace(tumor, coupling=None), search.pull, first)
+    finder.run(evidence, STAND_INS, STAND_IN_STEP, search)
+    return replace(finder.best.estimate, coupling=tumor.coupling)
 
 
 def displacement_of(estimate: Estimate, evidence: Evidence) -> Vectors:
@@ -223,7 +238,9 @@ def _agreement(evidence: Evidence, pushed: Pushed) -> float:
 
 def _at_rest(evidence: Evidence, there: Vectors) -> Evidence:
     """The same masks, in the brain that `there` [mm, (3, x, y, z)] would bring to where it is seen."""
-    return evidence.starting_in(moved_atlas(evidence.atlas, flow(there, evidence.atlas.grid.spacing)))
+    spacing = evidence.atlas.grid.spacing
+    rest = moved_atlas(evidence.atlas, flow(there, spacing))
+    return evidence.starting_in(rest, flow(-there, spacing) / np.float32(spacing))
 
 
 def _scene_at_rest(scene: Scene, coarse: Evidence, there: Vectors) -> Scene:
