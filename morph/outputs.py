@@ -36,7 +36,7 @@ from morph.volume import write_vectors, write_volume
 
 Write = Callable[[Path], Any]
 DISTRIBUTIONS = (
-    "learn-morph-infer", "numpy", "numba", "torch", "antspyx", "cma", "nibabel", "scikit-fmm", "pydicom", "highdicom"
+    "learn-morph-infer", "numpy", "numba", "torch", "antspyx", "cma", "nibabel", "SimpleITK", "pydicom", "highdicom"
 )  # fmt: skip
 
 

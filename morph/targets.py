@@ -8,10 +8,10 @@ centers lie within the margin of a core voxel's center. Sulci narrower than `SUL
 `ctv_probability`: where P(c > threshold) reaches a chosen probability. The core belongs to each of them, and around
 foci that the model does not explain the density is the falloff with distance that is delivered there.
 
-A detour's length comes from the eikonal equation |grad d| = 1, solved twice by second-order fast marching (scikit-fmm),
-with barriers and without: the difference is what is added to the exact Euclidean distance, so that errors of the
-scheme cancel where nothing is in the way. Behind a wall with a hole it is right within 0.6 of a voxel's longest edge
-for ways through the centers of voxels: they pass a corner of the wall half a voxel away from it.
+A detour's length comes from the eikonal equation |grad d| = 1, solved twice by first-order fast marching (ITK), with
+barriers and without: the difference is what is added to the exact Euclidean distance, so that errors of the scheme
+cancel where nothing is in the way. Ways lead through the centers of voxels, half a voxel away from a wall's corner;
+behind a wall with a hole they come out 0.3 mm too short to 1.6 mm too long, 0.7 mm on average, at voxels of 1 mm.
 
 Source: Niyazi et al., ESTRO-EANO guideline on target delineation and radiotherapy details for glioblastoma,
 Radiotherapy and Oncology 184 (2023) 109663; Niyazi et al., ESTRO-ACROP guideline, likewise 118 (2016) 35-42.
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import skfmm
+import SimpleITK
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -44,8 +44,10 @@ STANDARD = "ctv_15mm"
 """The one that ctv_density is as large as."""
 SULCUS = 4.0
 """Width [mm] up to which CSF between tissue of a margin belongs to it (ours)."""
-SHELL = 2
+SHELL = 1
 """Voxels of the core's rim that fast marching sees; its inside is at distance 0 anyhow (ours)."""
+BARRED = 1e-12
+"""Speed where no way leads; fast marching divides by it and ends long before (ours)."""
 TISSUE = 2
 """Labels of a tissue map from which on it is no CSF (see `morph.tissue.Tissue.labels`)."""
 
@@ -145,7 +147,7 @@ def margin_distances(
     inner, free = core[box], medium[box]
     straight = ndimage.distance_transform_edt(~inner, sampling=spacing).astype(np.float32)
     near = (straight <= reach) & ~ndimage.binary_erosion(inner, iterations=SHELL)
-    reached, unhindered = _march(inner, near & free, spacing), _march(inner, near, spacing)
+    reached, unhindered = (_march(inner, inside, spacing, 2 * reach) for inside in (near & free, near))
     detour = np.subtract(reached, unhindered, out=np.full_like(reached, np.inf), where=np.isfinite(reached))
     bent = straight + np.maximum(detour, 0)
     bent[inner] = 0
@@ -188,12 +190,17 @@ def highest_density(
     return chosen, float(level) if np.isfinite(level) else None
 
 
-def _march(core: Mask, medium: Mask, spacing: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance [mm] from the core's surface inside a medium, infinite where no way leads; (x, y, z)."""
-    if not (ndimage.binary_dilation(core) & ~core & medium).any():
-        return np.full(core.shape, np.inf)
-    sign = np.ma.MaskedArray(np.where(core, -1.0, 1.0), mask=~medium)
-    return np.ma.filled(skfmm.distance(sign, dx=spacing, order=2), np.inf)
+def _march(core: Mask, medium: Mask, spacing: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
+    """Distance [mm] from the core inside a medium, infinite where no way leads or beyond the limit; (x, y, z)."""
+    speed = SimpleITK.GetImageFromArray(np.where(medium, 1.0, BARRED).T)
+    speed.SetSpacing(spacing.tolist())
+    starts = np.argwhere(core & medium).tolist()
+    marching = SimpleITK.FastMarchingImageFilter()
+    marching.SetTrialPoints(starts)
+    marching.SetInitialTrialValues([0.0] * len(starts))
+    marching.SetStoppingValue(limit)
+    reached = SimpleITK.GetArrayFromImage(marching.Execute(speed)).T
+    return np.where(medium & (reached <= limit), reached, np.inf)
 
 
 def _density_of_others(patient: Patient) -> NDArray[np.float32]:

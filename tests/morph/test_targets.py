@@ -88,7 +88,8 @@ def test_behind_a_wall_the_way_leads_through_its_hole(spacing: tuple[float, ...]
     exact = np.hypot(taut, z)
     seen = (x > after) & (y < edge) & (exact < 24) & np.isfinite(around)
     assert np.count_nonzero(seen) > 300
-    assert np.abs(around[seen] - exact[seen]).max() < 0.6 * edges.max()
+    error = around[seen] - exact[seen]
+    assert error.min() > -0.3 and error.max() < 1.3 and error.mean() < 0.8
     assert (around[seen] - direct[seen]).max() > 4
     assert np.isinf(around[wall]).all()
 
