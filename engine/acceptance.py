@@ -22,7 +22,7 @@ from engine.atlas import Atlas
 from engine.backends import Backend, Span
 from engine.model import Model
 from engine.parameters import Parameters
-from engine.rows import split_of
+from engine.rows import halve, split_of
 from engine.sampling import Prior
 from engine.screen import pays, screen
 from engine.simulate import Simulated, simulate_stream
@@ -199,7 +199,9 @@ class Acceptance:
             one.write(density)
             row = {"density": density, "parameters": parameters, "proposal": proposal}
             row["split"] = split_of(self.seed, search.sample)
-            search.order.found[search.sample] = row | ({"displacement": one.pushed.displacement} if one.pushed else {})
+            if one.pushed is not None:
+                (row["displacement"],) = halve([one.pushed.displacement])
+            search.order.found[search.sample] = row
         elif one.ended == "not_converged":
             said = f"sample {search.sample}: proposal {proposal} refused, not converged: {parameters}"
             print(said, file=sys.stderr)

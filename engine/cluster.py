@@ -32,7 +32,7 @@ from engine.backends.cuda import is_present
 from engine.crew import Crew
 from engine.errors import InputError
 from engine.recipe import this_machine
-from engine.shards import tasks_at_once
+from engine.shards import WRITERS
 from engine.threads import available_cores
 
 PATIENCE = 30.0
@@ -50,18 +50,18 @@ _OURS = {
 
 
 @contextmanager
-def on_cluster(settings: DictConfig, backend: str | Backend, shard: int) -> Iterator[Crew]:
+def on_cluster(settings: DictConfig, backend: str | Backend, device_tasks: int) -> Iterator[Crew]:
     """The crew that `settings` (conf/cluster) describe, until the block ends.
 
     Args:
         settings: kind of cluster, and what it needs.
         backend: that its workers use.
-        shard: samples of a task.
+        device_tasks: tasks at once of a worker with a GPU, beyond those of one without.
 
     Raises:
         InputError: the settings make no cluster, or nobody answers.
     """
-    with dask.config.set(_OURS), _client(settings, backend, shard) as client:
+    with dask.config.set(_OURS), _client(settings, backend, device_tasks) as client:
         _tell(client)
         executor = _Tasks(client)
         machine = executor.submit(this_machine, backend).result()
@@ -70,15 +70,15 @@ def on_cluster(settings: DictConfig, backend: str | Backend, shard: int) -> Iter
 
 
 @contextmanager
-def _client(settings: DictConfig, backend: str | Backend, shard: int) -> Iterator[Client]:
+def _client(settings: DictConfig, backend: str | Backend, device_tasks: int) -> Iterator[Client]:
     if settings.kind == "address":
         with _joined(settings.address) as client:
             yield client
     elif settings.kind == "local":
-        with _started_here(settings, backend, shard) as cluster, Client(cluster) as client:
+        with _started_here(settings, backend, device_tasks) as cluster, Client(cluster) as client:
             yield client
     else:
-        with _queued(settings, shard) as cluster, Client(cluster) as client:
+        with _queued(settings, device_tasks) as cluster, Client(cluster) as client:
             cluster.adapt(minimum_jobs=settings.jobs, maximum_jobs=settings.jobs)
             print(f"waiting for the first of {settings.jobs} Slurm jobs", flush=True)
             client.wait_for_workers(1)
@@ -101,12 +101,12 @@ def _joined(address: str | None) -> Iterator[Client]:
         yield client
 
 
-def _started_here(settings: DictConfig, backend: str | Backend, shard: int) -> SpecCluster:
+def _started_here(settings: DictConfig, backend: str | Backend, device_tasks: int) -> SpecCluster:
     """Worker processes on devices or cores; one that dies is replaced, with the same device."""
     environments = worker_environments(backend, settings.workers, visible_devices(), settings.per_device)
     on_device = any(environment["CUDA_VISIBLE_DEVICES"] for environment in environments)
     options = {
-        "nthreads": tasks_at_once(on_device, shard), "memory_limit": 0, "silence_logs": logging.ERROR,
+        "nthreads": WRITERS + (device_tasks if on_device else 0), "memory_limit": 0, "silence_logs": logging.ERROR,
         "dashboard": False, "preload": [_DEAF],
     }  # fmt: skip
     workers = {
@@ -222,7 +222,7 @@ def _replace_lost(cluster: Any) -> None:
     cluster.scale(len(cluster.worker_spec))
 
 
-def _queued(settings: DictConfig, shard: int) -> Any:
+def _queued(settings: DictConfig, device_tasks: int) -> Any:
     """A cluster whose workers are Slurm jobs, one worker a job; its cores are the threads of that worker's solver."""
     if shutil.which("sbatch") is None:
         raise InputError("cluster=slurm needs sbatch, and it is not here: run this on a node that submits Slurm jobs")
@@ -235,7 +235,7 @@ def _queued(settings: DictConfig, shard: int) -> Any:
         cores=settings.cores, memory=settings.memory, processes=1, queue=settings.queue, account=settings.account,
         walltime=settings.walltime, interface=settings.interface, job_extra_directives=directives,
         job_script_prologue=list(settings.prologue), log_directory=settings.logs,
-        worker_extra_args=["--nthreads", str(tasks_at_once(settings.gpus > 0, shard))],
+        worker_extra_args=["--nthreads", str(WRITERS + (device_tasks if settings.gpus else 0))],
         scheduler_options={"dashboard_address": f":{settings.dashboard}"},
     )  # fmt: skip
 

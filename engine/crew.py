@@ -10,7 +10,7 @@ from functools import partial
 
 from engine.backends import Backend
 from engine.recipe import Machine, this_machine
-from engine.shards import tasks_at_once
+from engine.shards import WRITERS
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,10 @@ class Crew:
 
 
 @contextmanager
-def this_process(backend: Backend, shard: int) -> Iterator[Crew]:
-    """A crew of threads of this process for shards of so many samples; they share its one solver."""
-    executor = ThreadPoolExecutor(tasks_at_once(backend.name == "cuda", shard), thread_name_prefix="shard")
+def this_process(backend: Backend, device_tasks: int) -> Iterator[Crew]:
+    """A crew of threads of this process, so many more if it has a device to feed; they share its one solver."""
+    tasks = WRITERS + (device_tasks if backend.name == "cuda" else 0)
+    executor = ThreadPoolExecutor(tasks, thread_name_prefix="shard")
     stop = partial(executor.shutdown, wait=True, cancel_futures=True)
     try:
         yield Crew(executor, this_machine(backend), stop, tend=lambda: None)

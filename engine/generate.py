@@ -27,12 +27,13 @@ from engine.crew import Crew, this_process
 from engine.errors import InputError
 from engine.fill import fill
 from engine.grid import GRIDS
+from engine.layout import layout_of
 from engine.locks import locked
 from engine.model import MODELS, Model, model_of
 from engine.places import is_url
 from engine.recipe import describe, recipe_of
 from engine.sampling import PRIORS
-from engine.shards import Maker, RemoteWorkshop, Workshop
+from engine.shards import Maker, RemoteWorkshop, Workshop, device_tasks
 from engine.store import Store, create_store, open_store
 from engine.time_steps import SCHEMES
 from engine.verify import mend, verify
@@ -62,7 +63,8 @@ def _generate(config: DictConfig, out: str) -> int:
     prior, grid = PRIORS[_known("prior", config.prior.name, PRIORS)], GRIDS[_known("grid", config.grid.name, GRIDS)]
     files = _atlas_files(config) if "files" in config.atlas else None
     atlas = load_atlas(files or config.atlas.name, grid)
-    with locked(out), _crew(config, backend, shard) as crew:
+    tasks = device_tasks(shard, layout_of(model.name).row_bytes(grid.shape))
+    with locked(out), _crew(config, backend, tasks) as crew:
         store = create_store(out, samples, describe(atlas, prior, seed, scheme, shard, crew.machine, files, model))
         return fill(store, crew, _maker(config, store), None if config.summary is None else Path(str(config.summary)))
 
@@ -77,21 +79,22 @@ def _model(config: DictConfig) -> Model:
 def _repair(config: DictConfig, place: str) -> int:
     with locked(place):
         store = open_store(place, "r+")
-        with _crew(config, str(store.attributes["backend"]), store.shard) as crew:
+        tasks = device_tasks(store.shard, store.layout.row_bytes(store.grid.shape))
+        with _crew(config, str(store.attributes["backend"]), tasks) as crew:
             mend(store)
             return fill(store, crew, _maker(config, store))
 
 
 @contextmanager
-def _crew(config: DictConfig, backend: str, shard: int) -> Iterator[Crew]:
-    """The crew that conf/cluster names, for shards of so many samples."""
+def _crew(config: DictConfig, backend: str, tasks: int) -> Iterator[Crew]:
+    """The crew that conf/cluster names, whose processes have so many more tasks if they feed a device."""
     if _known("cluster", config.cluster.kind, KINDS) == "single":
-        with this_process(choose_backend(backend), shard) as crew:
+        with this_process(choose_backend(backend), tasks) as crew:
             yield crew
     else:
         from engine.cluster import on_cluster  # Dask takes a second to import
 
-        with on_cluster(config.cluster, backend, shard) as crew:
+        with on_cluster(config.cluster, backend, tasks) as crew:
             yield crew
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from math import prod
 from typing import Any
 
 import zarr
@@ -59,6 +60,10 @@ class Layout:
 
     parameters: type[FisherKolmogorovParameters] | type[MassEffectParameters]
     fields: Mapping[str, Field]
+
+    def row_bytes(self, grid: tuple[int, ...]) -> int:
+        """Bytes of a sample's fields on a grid of this shape."""
+        return sum(2 * prod((*values.axes.values(), *grid)) for values in self.fields.values())
 
     @property
     def own(self) -> tuple[str, ...]:

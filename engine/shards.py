@@ -1,8 +1,8 @@
 """One task is one shard: solve its samples, write them, say how it went.
 
-Several tasks run at once in a process (`tasks_at_once`). Their samples are searched together (`engine.acceptance`), and
-while one compresses and writes its shard the search goes on for the others, so nothing waits for a writer unless
-writing is slower.
+Several tasks run at once in a process (`WRITERS`, for a GPU `device_tasks` more). Their samples are searched together
+(`engine.acceptance`), and while one compresses and writes its shard the search goes on for the others, so nothing
+waits for a writer unless writing is slower.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ long."""
 DEVICE_SAMPLES = 4096
 """Samples that are searched at once for a GPU: two waves of 1,056 (two CTAs on each of 132 multiprocessors, four
 simulations each) are under way, and as many samples are being screened for the next ones (chosen by us)."""
+HELD_BYTES = 16e9
+"""What the rows of a process that feeds a GPU may take until their shards are written (chosen by us)."""
 _OPENING = threading.Lock()
 
 
@@ -53,9 +55,14 @@ class ShardReport:
     busy: tuple[Span, ...]
 
 
-def tasks_at_once(on_device: bool, shard: int) -> int:
-    """Tasks that a process runs at once, of shards of so many samples."""
-    return WRITERS + (-(-DEVICE_SAMPLES // shard) if on_device else 0)
+def device_tasks(shard: int, row_bytes: int) -> int:
+    """Tasks of a process that keep a GPU busy, as far as its memory allows.
+
+    Args:
+        shard: samples of a task.
+        row_bytes: of the fields of one.
+    """
+    return max(1, int(min(DEVICE_SAMPLES, HELD_BYTES / row_bytes)) // shard)
 
 
 class Maker(Protocol):

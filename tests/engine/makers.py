@@ -44,7 +44,7 @@ def generate(place, samples, maker=Workshop, **changes):
 
 def run(store, maker=None):
     """Fill a store in this process."""
-    with this_process(BACKEND, store.shard) as crew:
+    with this_process(BACKEND, 0) as crew:
         return fill(store, crew, maker or Workshop(store, RECIPE))
 
 

@@ -20,9 +20,10 @@ from engine.backends.cuda import GROWTH, CudaBackend
 from engine.crew import this_process
 from engine.domain import domain_of
 from engine.fill import fill
+from engine.layout import layout_of
 from engine.model import Model
 from engine.recipe import Recipe, describe, this_machine
-from engine.shards import Workshop, tasks_at_once
+from engine.shards import DEVICE_SAMPLES, HELD_BYTES, Workshop, device_tasks
 from engine.store import create_store
 from engine.tally import covered
 from tests.conftest import build_ellipsoid_brain
@@ -75,7 +76,7 @@ def begin(place, backend, samples=SAMPLES):
 
 def make(store, backend, summary=None):
     """The store's rows, made in this process."""
-    with this_process(backend, SHARD) as crew:
+    with this_process(backend, SAMPLES // SHARD) as crew:
         assert fill(store, crew, Workshop(store, Recipe(ATLAS, PRIOR, SEED, "converged", backend)), summary) == 0
     return open_store(store.place)
 
@@ -203,10 +204,14 @@ def test_the_gpu_makes_the_rows_of_the_cpu(tmp_path):
         assert np.abs(made.density(row) - expected.density(row)).max() <= 1e-3
 
 
-def test_a_device_gets_more_tasks_at_once_than_a_core():
-    assert tasks_at_once(False, 16) == 3
-    assert tasks_at_once(True, 16) == 3 + 256
-    assert tasks_at_once(True, 100_000) == 3 + 1
+def test_a_device_gets_as_many_tasks_as_keep_it_busy_and_memory_holds():
+    grid = (128, 128, 128)
+    first, second = (layout_of(name).row_bytes(grid) for name in ("fisher_kolmogorov", "mass_effect"))
+    assert (first, second) == (2 * 128**3, 2 * 4 * 128**3)
+    assert device_tasks(16, 1) == DEVICE_SAMPLES // 16
+    for row in (first, second):
+        assert 0.9 * HELD_BYTES < device_tasks(16, row) * 16 * row <= HELD_BYTES
+    assert device_tasks(10**6, first) == 1
 
 
 def test_time_that_several_launches_share_counts_once():
