@@ -130,17 +130,21 @@ class Evidence:
         evidence.back = back
         return evidence
 
+    @property
+    def hopeless(self) -> float:
+        """Volume [ml at c >= 0.7] beyond which a tumor that pushes is given up."""
+        return HOPELESS * float(self.edema.sum()) * self.atlas.grid.voxel_volume
+
     def compare(self, estimates: Sequence[Estimate]) -> list[Fit]:
         """Simulate a batch of one model and hold each tumor against the masks, each with its best thresholds."""
         tumors, most, accuracy = [e.parameters() for e in estimates], None, 1.0
-        pushes = any(estimate.coupling for estimate in estimates)
-        if pushes:
-            most, accuracy = HOPELESS * float(self.edema.sum()) * self.atlas.grid.voxel_volume, PUSH_ACCURACY
+        if any(estimate.coupling for estimate in estimates):
+            most, accuracy = self.hopeless, PUSH_ACCURACY
         result = grow(tumors, self.rest, most, accuracy)
         fields = (
             field * np.float32(ended == "duration") for field, ended in zip(result.density, result.ended, strict=True)
         )
-        if self.back is not None and not pushes:
+        if self.back is not None and all(estimate.coupling is None for estimate in estimates):
             fields = (look_up(field, self.back) for field in fields)
         rows = zip(estimates, fields, result.updates, strict=True)
         return [self.fit(estimate, field, int(updates)) for estimate, field, updates in rows]

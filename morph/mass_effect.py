@@ -170,9 +170,9 @@ def _stand_in(tumor: Estimate, first: Fit, evidence: Evidence, search: Refinemen
 
 
 def displacement_of(estimate: Estimate, evidence: Evidence) -> Vectors:
-    """The u [mm] of a tumor in the brain at rest, (3, x, y, z)."""
+    """The u [mm] of a tumor in the brain at rest, (3, x, y, z); one that grows too large stops pushing there."""
     moved = replace(estimate, origin=evidence.in_tissue(np.asarray(estimate.origin)))
-    return grow([moved.parameters()], evidence.rest, accuracy=PUSH_ACCURACY).displacement[0]
+    return grow([moved.parameters()], evidence.rest, evidence.hopeless, PUSH_ACCURACY).displacement[0]
 
 
 def measure_push(scene: Scene, pushed: Pushed, first: Fit, patient: Patient, tissue: Volume) -> Push:
