@@ -49,7 +49,7 @@ def run_twin(seed: int, out: Path, tiny: bool) -> dict[str, float]:
     for stage, seconds in json.loads((out / "parameters.json").read_text())["seconds"].items():
         found[f"seconds_{stage}"] = float(seconds)
     twin = json.loads((out / "twin.json").read_text())
-    return found | {key: float(value) for key, value in twin.items() if isinstance(value, int | float)}
+    return found | {key: float(value) for key, value in twin.items() if isinstance(value, float)}
 
 
 if __name__ == "__main__":
