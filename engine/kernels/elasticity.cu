@@ -156,7 +156,7 @@ __device__ T interpolate(const T* coarse, int axis, int ny, int nz, int i, int j
     return T(0.75) * here + T(0.25) * beside;
 }
 
-// Fill edge, scale and the largest eigenvalue of a level from its lam and mu.
+// Fill edge, scale and the largest eigenvalue of a level from its lam and mu; a barrier must follow.
 template <class T>
 __device__ __noinline__ void assemble(Level<T>& level, double* room) {
     const Grid<T>& grid = level.grid;
@@ -190,5 +190,4 @@ __device__ __noinline__ void assemble(Level<T>& level, double* room) {
         const int at = n / grid.nz * sx + sx - grid.nz + n % grid.nz;
         level.edge[at] = level.edge[2 * cells + at] = T(0);
     }
-    __syncthreads();
 }

@@ -191,10 +191,10 @@ def test_a_data_set_of_the_kernel_is_the_cpus(push_library, library, exact_sums)
 
 
 def test_a_sanitizer_sees_no_race(tmp_path):
-    atlas = random_brain(3)
+    atlas = random_brain(3, shortest=13)  # two grids
     recorder = HostDevice({})
     recorder.launch = lambda kernel, ctas, arguments: recorder.launches.append((ctas, list(arguments))) or (0.0, 0.0)
-    batch = [replace(tumor, duration=0.2 * tumor.duration) for tumor in pushes(3, atlas, 2)]
+    batch = [replace(tumor, duration=4.0) for tumor in pushes(3, atlas, 2)]
     simulate(batch, atlas, backend=CudaBackend(recorder))
     ((ctas, arguments),) = recorder.launches
     assert run_under_sanitizer(PUSH, ctas, arguments, tmp_path) == 0
