@@ -11,9 +11,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from engine import InputError, Store
+from engine import InputError, MassEffectParameters, Store
 from engine.command import compose
 from engine.fisher_kolmogorov import PHYSICS_VERSION
+from engine.model import Model
 from learn import evaluate as command
 from learn.comparison import evaluate, predicted_tumors, with_invariants
 from learn.evaluate import main, refuse_other_physics
@@ -80,6 +81,16 @@ def test_direct_predictions_are_simulated_too(store: Store) -> None:
     (tumor,), _ = predicted_tumors(with_invariants(predicted), store.load_atlas())
     truth = store.row_parameters(0)
     assert (tumor.mu1, tumor.mu2, *tumor.origin) == pytest.approx((truth.mu1, truth.mu2, *truth.origin))
+
+
+def test_predictions_of_a_pushing_tumor_push(store: Store) -> None:
+    predicted = {name: store.parameters[name][:1] for name in ("mu1", "mu2", "origin")}
+    atlas, model = store.load_atlas(), Model("mass_effect", (4.0, 20.0))
+    for coupling, expected in ((None, 12.0), (-1.0, 0.0), (7.0, 7.0)):
+        given = predicted if coupling is None else predicted | {"coupling": np.array([coupling])}
+        (tumor,), _ = predicted_tumors(given, atlas, model)
+        assert isinstance(tumor, MassEffectParameters)
+        assert (tumor.coupling, tumor.mu1) == pytest.approx((expected, predicted["mu1"][0]))
 
 
 @pytest.mark.parametrize(
