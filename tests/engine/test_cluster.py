@@ -186,7 +186,7 @@ def test_slurm_jobs_are_workers(whole, tmp_path, monkeypatch):
         "cluster.gpus=1", "cluster.directives=['--constraint=avx512']", "cluster.interface=lo", "cluster.dashboard=0",
         "cluster.queue=long",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr + Path(tmp_path, "log").read_text()
     assert_equal(open_store(tmp_path / "slurm.zarr"), whole)
     job = (tmp_path / "job.sh").read_text()
