@@ -26,6 +26,7 @@ from morph.ants import AntsRegistration
 from morph.inference import Brain, prepare_brain
 from morph.patient import Patient, find_case, load_patient
 from morph.pipeline import run_pipeline
+from morph.posterior import PosteriorSettings
 from morph.refine import RefinementSettings
 from morph.resample import resample
 from morph.segmentation import Masks
@@ -171,7 +172,8 @@ def run(make: Callable[[], Patient], brain: Brain, config: Any) -> tuple[str, di
     """The verdict on a case, and what did not pass."""
     search = RefinementSettings(**config.refinement)
     try:
-        answer = run_pipeline(make(), brain, AntsRegistration(**config.registration), search)
+        sampling = PosteriorSettings(**config.posterior)
+        answer = run_pipeline(make(), brain, AntsRegistration(**config.registration), search, uncertainty=sampling)
     except InputError as refusal:
         return "refused", {str(refusal): "refused"}
     return answer.verdict, {check.name: check.verdict for check in answer.checks if check.verdict != "pass"}

@@ -10,6 +10,7 @@ from morph.ants import AntsRegistration
 from morph.inference import prepare_brain
 from morph.patient import Patient, find_case, load_patient
 from morph.pipeline import Personalization, run_pipeline
+from morph.posterior import PosteriorSettings
 from morph.refine import RefinementSettings
 from morph.volume import Volume, read_volume
 
@@ -17,6 +18,7 @@ __all__ = [
     "AntsRegistration",
     "Patient",
     "Personalization",
+    "PosteriorSettings",
     "RefinementSettings",
     "Volume",
     "find_case",
@@ -49,4 +51,5 @@ def personalize(
     """
     patient = load_patient(files)
     brain = prepare_brain(load_anatomy(atlas), weights)
-    return run_pipeline(patient, brain, AntsRegistration(seed=seed), RefinementSettings(seed=seed), space)
+    search, uncertainty = RefinementSettings(seed=seed), PosteriorSettings(seed=seed)
+    return run_pipeline(patient, brain, AntsRegistration(seed=seed), search, space, uncertainty=uncertainty)

@@ -28,8 +28,6 @@ from morph.evidence import THRESHOLD_STEP
 from morph.resample import average_onto
 from morph.volume import Volume
 
-CORRELATION = 4.0
-"""l [mm]: over which the errors of an outline go together (ours)."""
 GRID_ERROR = 0.25
 """Standard deviation [voxels] of a front that a grid resolves no better (ours): sets S_0."""
 FAR = np.float32(100.0)
@@ -87,7 +85,7 @@ class Judgment:
 class Outlines:
     """Both outlines of a patient on one grid."""
 
-    def __init__(self, core: Volume, edema: Volume, atlas: Atlas, correlation: float = CORRELATION) -> None:
+    def __init__(self, core: Volume, edema: Volume, atlas: Atlas, correlation: float) -> None:
         """Bring two masks onto the tissue of a grid.
 
         Args:

@@ -218,6 +218,8 @@ class Road:
             self._ask_network(warp)
         with self.watch.stage("refinement", "refine the estimate" if refinement else "keep the estimate"):
             start = None if self.estimate is None else scene.from_atlas(self.estimate)
+            if refinement is not None and self.uncertainty is not None:
+                refinement = replace(refinement, fine_evaluations=0)  # the fine grid is the ensemble's
             first = fit = refine(scene.coarse, scene.fine, start, refinement)
         if self.uncertainty is not None:
             with self.watch.stage("posterior", "sample what the masks leave open"):

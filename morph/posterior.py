@@ -11,6 +11,7 @@ possible is lost whichever of them is the true one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -42,20 +43,24 @@ class PosteriorSettings:
         simulations: on the coarse grid.
         rounds: that they are spread over; each learns from those before.
         members: tumors simulated on the fine grid.
+        correlation: over which errors of outline, anatomy and model go together [mm], see `morph.outlines`.
         seed: of the random numbers.
     """
 
     simulations: int = 1000
     rounds: int = 10
     members: int = 40
+    correlation: float = 10.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be sampled."""
-        if not (self.rounds >= 1 and self.simulations >= 10 * self.rounds and self.members >= 10):
+        enough = self.rounds >= 1 and self.simulations >= 10 * self.rounds and self.members >= 10
+        if not (enough and self.correlation > 0):
             raise InputError(
-                f"posterior with simulations={self.simulations}, rounds={self.rounds}, members={self.members}: rounds "
-                "must be >= 1, simulations at least ten times as many, and members >= 10"
+                f"posterior with simulations={self.simulations}, rounds={self.rounds}, members={self.members}, "
+                f"correlation={self.correlation}: rounds must be >= 1, simulations at least ten times as many, "
+                "members >= 10 and the correlation positive"
             )
 
 
@@ -99,7 +104,7 @@ def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -
     Raises:
         InputError: none of the simulated tumors is possible at all.
     """
-    outlines = Outlines(*scene.drawn, scene.coarse.atlas)
+    outlines = Outlines(*scene.drawn, scene.coarse.atlas, settings.correlation)
     tumors = sample_tumors(outlines, found, settings)
     ensemble = grow_ensemble(tumors, scene, settings)
     best, agreement = representative(ensemble)
@@ -178,11 +183,13 @@ def summarize(
         return scene.deliver(field)
 
     density = ensemble.density
+    numbers = describe_tumors(tumors, outlines, scene.to_world, seed)
+    numbers["mu1"] = numbers["mu1"] * scene.scale
     return Posterior(
         density_mean=show(density.mean(axis=0)),
         density_std=show(density.std(axis=0)),
         probability={level: show((density > level).mean(axis=0)) for level in LEVELS},
-        intervals=_intervals(tumors, outlines, scene, random_stream(seed, THRESHOLDS)),
+        intervals={name: _interval(tumors.sample, values) for name, values in numbers.items()},
         agreement=agreement,
         effective=tumors.sample.effective,
         simulations=len(tumors.sample.places),
@@ -224,20 +231,33 @@ def _log_prior(mu1: float, mu2: float, origin: NDArray[np.float64], outlines: Ou
     return float(PRIOR.log_density(mu1, mu2))
 
 
-def _intervals(tumors: Tumors, outlines: Outlines, scene: Scene, rng: np.random.Generator) -> dict[str, Interval]:
-    """Where each number lies, with lengths in the patient's mm."""
-    sample, grid = tumors.sample, scene.coarse.atlas.grid
+def describe_tumors(
+    tumors: Tumors, outlines: Outlines, to_world: Callable[[NDArray[np.float64]], NDArray[np.float64]], seed: int
+) -> dict[str, NDArray[np.float64]]:
+    """Every number of every tumor, (n,) each; its thresholds are drawn by how probable they make the outlines.
+
+    Args:
+        tumors: sampled ones.
+        outlines: that they were sampled for.
+        to_world: places [mm] in the world of the grid, (n, 3) -> in the world that is wanted.
+        seed: of the thresholds.
+    """
+    sample, grid = tumors.sample, outlines.atlas.grid
     mu1, mu2, origins = zip(*(at_place(tumors.center, place, grid) for place in sample.places), strict=True)
-    world = scene.to_world(grid.to_world(np.array(origins)))
-    numbers = {"mu1": np.array(mu1) * scene.scale, "mu2": np.array(mu2)}
-    numbers |= {f"origin_{axis}": world[:, i] for i, axis in enumerate("xyz")}
+    world = to_world(grid.to_world(np.array(origins)))
+    numbers = {"mu1": np.array(mu1), "mu2": np.array(mu2)} | {f"origin_{a}": world[:, i] for i, a in enumerate("xyz")}
+    rng = random_stream(seed, THRESHOLDS)
     for name, logs, outline in (("core", tumors.core, outlines.core), ("edema", tumors.edema, outlines.edema)):
-        drawn = [_draw(row, rng) for row in logs]
-        step = outline.thresholds[1] - outline.thresholds[0]
-        jitter = rng.uniform(-0.5, 0.5, len(drawn)) * step
-        numbers[f"{name}_threshold"] = np.clip(outline.thresholds[drawn] + jitter, *outline.thresholds[[0, -1]])
-    found = {name: sample.quantiles(values, QUANTILES).tolist() for name, values in numbers.items()}
-    return {name: Interval(q[2], (q[1], q[3]), (q[0], q[4])) for name, q in found.items()}
+        ends, step = outline.thresholds[[0, -1]], outline.thresholds[1] - outline.thresholds[0]
+        drawn = outline.thresholds[[_draw(row, rng) for row in logs]]
+        numbers[f"{name}_threshold"] = np.clip(drawn + rng.uniform(-0.5, 0.5, len(drawn)) * step, *ends)
+    return numbers
+
+
+def _interval(sample: Sample, values: NDArray[np.float64]) -> Interval:
+    """Where a number (n,) of the sampled tumors lies."""
+    low, first, median, third, high = sample.quantiles(values, QUANTILES).tolist()
+    return Interval(median, (first, third), (low, high))
 
 
 def _draw(logs: NDArray[np.float64], rng: np.random.Generator) -> int:

@@ -27,7 +27,11 @@ FLAIR = {"white_matter": 80.0, "gray_matter": 100.0, "csf": 20.0, "edema": 170.0
 
 
 def draw_outline(
-    mask: NDArray[np.bool_], spacing: NDArray[np.float64], rng: np.random.Generator, deviation: float = DEVIATION
+    mask: NDArray[np.bool_],
+    spacing: NDArray[np.float64],
+    rng: np.random.Generator,
+    deviation: float = DEVIATION,
+    correlation: float = CORRELATION,
 ) -> NDArray[np.bool_]:
     """The mask with its outline moved, bool (x, y, z).
 
@@ -36,10 +40,11 @@ def draw_outline(
         spacing: voxel edges [mm].
         rng: decides where.
         deviation: standard deviation of the move [mm].
+        correlation: Gauss of the field that moves it [mm].
     """
     inside, outside = (ndimage.distance_transform_edt(m, sampling=spacing) for m in (mask, ~mask))
     depth = np.where(mask, inside, -outside) - np.where(mask, 0.5, -0.5) * float(np.min(spacing))
-    field = ndimage.gaussian_filter(rng.standard_normal(mask.shape), CORRELATION / spacing)
+    field = ndimage.gaussian_filter(rng.standard_normal(mask.shape), correlation / spacing)
     return np.asarray(depth + deviation * field / field.std() > 0)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from engine import Atlas, Grid, random_stream
-from morph.outlines import CORRELATION, Outlines, signed_distance
+from morph.outlines import Outlines, signed_distance
+from morph.twin_images import CORRELATION
 from morph.volume import Volume
 
 GRID = Grid((40, 40, 40), 2.0)
@@ -51,7 +52,7 @@ def test_signed_distance_of_a_ball_is_its_own() -> None:
 
 @pytest.mark.parametrize("shift", [-4.0, -2.0, 2.0, 4.0])
 def test_misfit_of_a_shifted_front_is_its_squared_distance_over_the_outline(shift: float) -> None:
-    outlines = Outlines(ball(18.0), ball(24.0), brain())
+    outlines = Outlines(ball(18.0), ball(24.0), brain(), CORRELATION)
     threshold = int(np.argmin(np.abs(outlines.edema.thresholds - 0.3)))
     radius = 24.0 + shift
     density = front(radius - (at(0, 0.3)))
@@ -63,14 +64,14 @@ def test_misfit_of_a_shifted_front_is_its_squared_distance_over_the_outline(shif
 
 
 def test_area_counts_patches() -> None:
-    outlines = Outlines(ball(18.0), ball(24.0), brain())
+    outlines = Outlines(ball(18.0), ball(24.0), brain(), CORRELATION)
     assert outlines.core.patches == pytest.approx(18.0**2 / CORRELATION**2, rel=0.1)
     assert outlines.edema.patches == pytest.approx(24.0**2 / CORRELATION**2, rel=0.1)
 
 
 def test_the_right_front_is_the_most_probable_one_and_its_thresholds_too() -> None:
     width = 3.0
-    outlines = Outlines(ball(at(20, 0.7)), ball(at(20, 0.2)), brain())
+    outlines = Outlines(ball(at(20, 0.7)), ball(at(20, 0.2)), brain(), CORRELATION)
     judged = {radius: outlines.judge(front(radius, width)) for radius in (16, 18, 20, 22, 24)}
     assert max(judged, key=lambda radius: judged[radius].log_likelihood) == 20
     assert outlines.core.thresholds[judged[20].core.argmax()] == pytest.approx(0.7, abs=0.06)
@@ -85,7 +86,7 @@ def test_a_larger_correlation_is_less_sure() -> None:
 
 
 def test_no_tumor_at_all_is_judged_too() -> None:
-    judged = Outlines(ball(18.0), ball(24.0), brain()).judge(np.zeros(GRID.shape, np.float32))
+    judged = Outlines(ball(18.0), ball(24.0), brain(), CORRELATION).judge(np.zeros(GRID.shape, np.float32))
     assert np.isfinite(judged.log_likelihood)
     noise = random_stream(0).uniform(size=GRID.shape).astype(np.float32)
-    assert np.isfinite(Outlines(ball(18.0), ball(24.0), brain()).judge(noise).log_likelihood)
+    assert np.isfinite(Outlines(ball(18.0), ball(24.0), brain(), CORRELATION).judge(noise).log_likelihood)

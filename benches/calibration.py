@@ -1,0 +1,149 @@
+"""Calibration: do the posterior's intervals hold the truth as often as they say?
+
+    python benches/calibration.py count=300 json=calibration.json plot=calibration.png
+
+Tumors of the prior are grown in the atlas on the half grid and seen through two random thresholds, as outlines drawn
+with errors of 1 mm. The search and the posterior get only the outlines. As the anatomy is the true one and the errors
+of the outlines are those that the likelihood assumes (`correlation=`), the intervals must be exact: of many cases
+half lie in the 50% interval, and the rank of the truth among the sampled tumors is uniform. What registration and an
+unknown anatomy add is measured by `benches/twins.py`.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from report import arguments, machine, publish
+from rich.progress import track
+from scipy.stats import binom, kstest
+
+from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, GRIDS, PRIORS, Atlas, Grid, load_anatomy, random_stream
+from engine.acceptance import accept_rows
+from engine.atlas import place
+from engine.backends import choose_backend
+from morph.evidence import Evidence
+from morph.inference import estimate_tumor, majority, prepare_brain
+from morph.outlines import Outlines
+from morph.posterior import PosteriorSettings, describe_tumors, sample_tumors
+from morph.refine import RefinementSettings, refine
+from morph.resample import average_onto, spread_density
+from morph.twin_images import DEVIATION, draw_outline
+from morph.volume import Volume
+
+DRAWN = 3
+"""Voxels of a drawn outline along the edge of a simulated one: 1.2 mm."""
+SHARES = (0.5, 0.9)
+
+
+def main() -> None:
+    """Sample the posterior of every case, and count how often its intervals hold the truth."""
+    defaults = {
+        "count": 300,
+        "seed": 7,
+        "search": 96,
+        "simulations": 400,
+        "rounds": 8,
+        "correlation": PosteriorSettings().correlation,
+        "weights": "auto",
+        "processes": 2,
+        "plot": None,
+        "json": None,
+    }
+    settings = arguments(defaults, __doc__)
+    work = [(int(settings.seed), number, dict(settings)) for number in range(settings.count)]
+    with ProcessPoolExecutor(settings.processes) as pool:
+        cases = list(track(pool.map(judge_case, work), "calibrate", total=len(work)))
+    ranks = {name: np.array([case["ranks"][name] for case in cases]) for name in cases[0]["ranks"]}
+    result = {name: count_covered(values) for name, values in ranks.items()}
+    effective = float(np.median([case["effective"] for case in cases]))
+    if settings.plot is not None:
+        draw(ranks, Path(settings.plot))
+    about = {"machine": machine(), "cases": len(cases), "effective_median": effective}
+    publish("Calibration", {**about, **result, "ranks": {k: v.tolist() for k, v in ranks.items()}}, settings.json)
+
+
+@lru_cache
+def tools(weights: str) -> tuple[Atlas, Any]:
+    """The atlas on the half grid, and the network that starts the search."""
+    anatomy = load_anatomy("sri24")
+    return place(anatomy, GRIDS["half"]), prepare_brain(anatomy, weights)
+
+
+def judge_case(work: tuple[int, int, dict[str, Any]]) -> dict[str, Any]:
+    """One tumor: the rank of each true number among the sampled ones, 0 to 1."""
+    seed, number, settings = work
+    atlas, brain = tools(settings["weights"])
+    row = accept_rows(range(number, number + 1), seed, "converged", atlas, PRIORS["whole_brain"], choose_backend("cpu"))
+    truth, density = row[0][0]["parameters"], row[0][0]["density"]
+    core, edema, thresholds = see(density, atlas, random_stream(seed, number), settings["correlation"])
+    shares = [majority(average_onto(mask, atlas.grid)) for mask in (core, edema)]
+    start = estimate_tumor(shares[0], shares[1], brain)
+    evidence = Evidence(shares[0], shares[1], atlas)
+    found = refine(evidence, evidence, start, RefinementSettings(settings["search"], 0, seed=number))
+    outlines = Outlines(core, edema, atlas, settings["correlation"])
+    sampling = PosteriorSettings(settings["simulations"], settings["rounds"], seed=number)
+    tumors = sample_tumors(outlines, found.estimate, sampling)
+    numbers = describe_tumors(tumors, outlines, lambda world: world, number)
+    world = atlas.grid.to_world(truth.origin)
+    true = {"mu1": truth.mu1, "mu2": truth.mu2} | {f"origin_{a}": float(world[i]) for i, a in enumerate("xyz")}
+    true |= {"core_threshold": thresholds[0], "edema_threshold": thresholds[1]}
+    weights = tumors.sample.weights
+    ranks = {name: float(weights[values < true[name]].sum()) for name, values in numbers.items()}
+    return {"ranks": ranks, "effective": tumors.sample.effective}
+
+
+def see(
+    density: np.ndarray, atlas: Atlas, rng: np.random.Generator, correlation: float
+) -> tuple[Volume, Volume, tuple[float, float]]:
+    """Core and edema as they would be drawn, on voxels of 1.2 mm, and the thresholds that show them."""
+    grid = atlas.grid
+    fine = Grid(tuple(n * DRAWN for n in grid.shape), grid.spacing / DRAWN, grid.corner)
+    blank = Volume(np.zeros(fine.shape, dtype=np.float32), fine.affine)
+    dense = spread_density(density, atlas.tissue, grid, blank)
+    inside = np.kron(atlas.tissue, np.ones((DRAWN,) * 3, dtype=bool))
+    thresholds = float(rng.uniform(*CORE_THRESHOLD_RANGE)), float(rng.uniform(*EDEMA_THRESHOLD_RANGE))
+    masks = [(dense.array >= threshold) & inside for threshold in thresholds]
+    core, edema = (
+        blank.with_array(draw_outline(mask, blank.spacing, rng, DEVIATION, correlation) & inside) for mask in masks
+    )
+    return core, edema, thresholds
+
+
+def count_covered(ranks: np.ndarray) -> dict[str, Any]:
+    """How often intervals hold the truth, whether that is within the error of so many cases, and if ranks are even."""
+    covered: dict[str, Any] = {}
+    for share in SHARES:
+        held = int(np.count_nonzero(np.abs(ranks - 0.5) <= share / 2))
+        low, high = binom.ppf([0.025, 0.975], len(ranks), share) / len(ranks)
+        covered[f"interval_{share * 100:.0f}"] = held / len(ranks)
+        covered[f"interval_{share * 100:.0f}_expected"] = [float(low), float(high)]
+    return covered | {"ranks_uniform_p": float(kstest(ranks, "uniform").pvalue)}
+
+
+def draw(ranks: dict[str, np.ndarray], path: Path) -> None:
+    """Expected against observed coverage of central intervals, and a histogram of the ranks, for each number."""
+    figure = Figure(figsize=(2.1 * len(ranks), 4.2), layout="constrained")
+    axes = figure.subplots(2, len(ranks), sharey="row")
+    shares = np.linspace(0, 1, 101)
+    for column, (name, values) in enumerate(ranks.items()):
+        held = [(np.abs(values - 0.5) <= share / 2).mean() for share in shares]
+        low, high = binom.ppf([[0.025], [0.975]], len(values), shares) / len(values)
+        axes[0, column].fill_between(shares, low, high, color="0.85", label="chance (95%)")
+        axes[0, column].plot(shares, held, color="#1f77b4", label="observed")
+        axes[0, column].set(title=name.replace("_", " "), xlabel="share in the interval")
+        axes[1, column].hist(values, 10, range=(0, 1), color="#1f77b4")
+        axes[1, column].axhline(len(values) / 10, color="0.5", lw=1)
+        axes[1, column].set(xlabel="rank of the truth")
+    axes[0, 0].set_ylabel("share of cases")
+    axes[1, 0].set_ylabel("cases")
+    axes[0, 0].legend(frameon=False, fontsize="small")
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()

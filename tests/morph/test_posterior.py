@@ -1,0 +1,129 @@
+"""The posterior: a known tumor in a tiny brain lies where it says, and its maps are what they claim to be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from engine import FisherKolmogorovParameters, InputError, simulate
+from morph.evidence import Estimate, Evidence
+from morph.outlines import Outlines
+from morph.posterior import PosteriorSettings, describe_tumors, find_posterior, representative, sample_tumors
+from morph.posterior import grow_ensemble as grow
+from morph.scene import Scene
+from morph.uncertainty import AGREED, LEVELS, Posterior
+from morph.volume import Volume
+from tests.morph.same_place import tiny_brain
+
+TRUTH = Estimate(7.0, 4.0, (0.44, 0.47, 0.5))
+THRESHOLDS = (0.7, 0.2)
+SETTINGS = PosteriorSettings(simulations=600, rounds=8, members=24, correlation=8.0, seed=3)
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    """The tiny atlas with the masks of a known tumor, solved on the fine grid."""
+    brain = tiny_brain()
+    coarse, fine = brain.coarse, brain.fine
+    density = simulate([TRUTH.parameters()], fine).density[0]
+    drawn = [Volume((density >= t).astype(np.float32), fine.grid.affine) for t in THRESHOLDS]
+    on_coarse = [simulate([TRUTH.parameters()], coarse).density[0] >= t for t in THRESHOLDS]
+
+    def deliver(values: np.ndarray) -> Volume:
+        return Volume(values.copy(), fine.grid.affine)
+
+    return Scene(
+        "patient", Evidence(*on_coarse, coarse), Evidence(*(m.array > 0 for m in drawn), fine), (drawn[0], drawn[1]),
+        1.0, deliver, lambda points: points, lambda found: found, lambda found: found,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def answer(scene: Scene) -> tuple[Estimate, Posterior]:
+    """Sampled from a start that is off by some 10% and 3 mm."""
+    start = Estimate(7.6, 3.7, (0.46, 0.48, 0.49))
+    return find_posterior(scene, start, SETTINGS)
+
+
+def test_the_intervals_hold_the_truth(scene: Scene, answer: tuple[Estimate, Posterior]) -> None:
+    found, posterior = answer
+    world = scene.coarse.atlas.grid.to_world(TRUTH.origin)
+    truth = {"mu1": TRUTH.mu1, "mu2": TRUTH.mu2, "core_threshold": THRESHOLDS[0], "edema_threshold": THRESHOLDS[1]}
+    truth |= {f"origin_{axis}": world[i] for i, axis in enumerate("xyz")}
+    assert set(posterior.intervals) == set(truth)
+    held = [one.most[0] <= truth[name] <= one.most[1] for name, one in posterior.intervals.items()]
+    assert sum(held) >= 6
+    for one in posterior.intervals.values():
+        assert one.most[0] <= one.half[0] <= one.median <= one.half[1] <= one.most[1]
+    assert abs(np.log(found.mu1 * found.mu2 / (TRUTH.mu1 * TRUTH.mu2))) < 0.15
+    assert posterior.effective > 20
+
+
+def test_the_maps_are_moments_of_one_ensemble(scene: Scene, answer: tuple[Estimate, Posterior]) -> None:
+    posterior = answer[1]
+    assert set(posterior.probability) == set(LEVELS) and set(posterior.agreement) == set(AGREED)
+    mean, spread = posterior.density_mean.array, posterior.density_std.array
+    assert np.all((mean >= 0) & (mean <= 1)) and np.all(spread**2 <= mean * (1 - mean) + 1e-5)
+    falling = [posterior.probability[level].array for level in sorted(LEVELS)]
+    assert all(np.all(a >= b) for a, b in pairwise(falling))
+    assert np.all(mean <= 0.01 + falling[0] + 1e-5)  # Markov's inequality, turned round
+    assert mean[~scene.fine.atlas.tissue].max() == 0
+    assert set(posterior.maps()) == {
+        "density_mean", "density_std", "probability_0.01", "probability_0.1", "probability_0.5",
+    }  # fmt: skip
+
+
+def test_equal_seeds_give_equal_answers(scene: Scene) -> None:
+    short = replace(SETTINGS, simulations=60, rounds=3, members=10)
+    first, second = (find_posterior(scene, TRUTH, short) for _ in range(2))
+    assert first[0] == second[0]
+    np.testing.assert_array_equal(first[1].density_mean.array, second[1].density_mean.array)
+
+
+def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
+    outlines = Outlines(*scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
+    tumors = sample_tumors(outlines, TRUTH, replace(SETTINGS, simulations=60, rounds=3))
+    ensemble = grow(tumors, scene, replace(SETTINGS, members=10))
+    best, agreement = representative(ensemble)
+    shown = ensemble.density >= 0.1
+    others = [m for i, m in enumerate(shown) if i != best]
+    dice = np.mean([2 * (shown[best] & m).sum() / (shown[best].sum() + m.sum()) for m in others])
+    assert agreement[0.1] == pytest.approx(dice)
+    numbers = describe_tumors(tumors, outlines, lambda points: points, 0)
+    assert all(len(values) == 60 for values in numbers.values())
+
+
+def test_less_sure_outlines_widen_the_intervals(scene: Scene) -> None:
+    widths = []
+    for correlation in (3.0, 12.0):
+        outlines = Outlines(*scene.drawn, scene.coarse.atlas, correlation)
+        tumors = sample_tumors(outlines, TRUTH, replace(SETTINGS, simulations=200, rounds=5))
+        values = describe_tumors(tumors, outlines, lambda points: points, 0)["mu2"]
+        low, high = tumors.sample.quantiles(values, np.array([0.05, 0.95]))
+        widths.append(high - low)
+    assert widths[1] > 1.3 * widths[0]
+
+
+@pytest.mark.parametrize("given", [{"rounds": 0}, {"simulations": 20}, {"members": 3}, {"correlation": 0.0}])
+def test_settings_that_cannot_be_sampled_are_refused(given: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="posterior with"):
+        PosteriorSettings(**given)  # type: ignore[arg-type]
+
+
+def test_the_prior_is_that_of_uniform_draws() -> None:
+    from engine import PRIORS
+
+    prior, rng = PRIORS["whole_brain"], np.random.default_rng(0)
+    drawn = [rng.uniform(*bounds, 200_000) for bounds in (prior.diffusivity, prior.proliferation, prior.duration)]
+    x, y = 0.5 * np.log(drawn[0] * drawn[2]), 0.5 * np.log(drawn[1] * drawn[2])
+    counts, ends_x, ends_y = np.histogram2d(x, y, bins=8, density=True)
+    edges_x, edges_y = (np.linspace(e[0], e[-1], 8 * 20 + 1) for e in (ends_x, ends_y))
+    fine_x, fine_y = ((e[1:] + e[:-1]) / 2 for e in (edges_x, edges_y))
+    dense = np.exp(prior.log_density(np.exp(fine_x)[:, None], np.exp(fine_y)[None]))
+    np.testing.assert_allclose(dense.reshape(8, 20, 8, 20).mean(axis=(1, 3)), counts, atol=0.03 * counts.max())
+    tumor = FisherKolmogorovParameters(0.1, 0.05, 300, (0.5, 0.5, 0.5))
+    assert np.isfinite(prior.log_density(tumor.mu1, tumor.mu2))
+    assert prior.log_density(0.1, 4.0) == -np.inf == prior.log_density(10.0, 30.0)
