@@ -33,10 +33,11 @@ from engine import load_anatomy
 from engine.command import compose
 from engine.model import model_of
 from engine.parameters import COUPLING
+from morph.answer import Personalization
 from morph.ants import AntsRegistration
 from morph.inference import prepare_brain
 from morph.mass_effect import MassEffect, PushSettings
-from morph.pipeline import Personalization, run_pipeline
+from morph.pipeline import run_pipeline
 from morph.posterior import PosteriorSettings
 from morph.refine import RefinementSettings
 from morph.twin import Twin, compare, make_twin

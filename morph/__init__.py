@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engine import load_anatomy
+from morph.answer import Personalization
 from morph.ants import AntsRegistration
 from morph.inference import prepare_brain
 from morph.patient import Patient, find_case, load_patient
-from morph.pipeline import Personalization, run_pipeline
+from morph.pipeline import run_pipeline
 from morph.posterior import PosteriorSettings
 from morph.refine import RefinementSettings
 from morph.volume import Volume, read_volume

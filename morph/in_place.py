@@ -31,11 +31,12 @@ from morph.foci import Foci, split_foci
 from morph.inference import Brain, distance_to_tissue, estimate_tumor, majority
 from morph.input_checks import check_appearance, check_foci, check_inputs, check_masks, check_volume
 from morph.patient import Patient, crop
-from morph.pipeline import MARGIN, Announce
+from morph.pipeline import MARGIN
 from morph.refine import RefinementSettings, refine
 from morph.registration import Interpolation
 from morph.resample import average_onto, bounding_box, resample
 from morph.scene import Scene, patient_scene
+from morph.stopwatch import Announce
 from morph.tissue import Tissue, show_tumor_as_tissue
 from morph.volume import Volume, share_grid
 

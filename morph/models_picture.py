@@ -13,12 +13,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from morph.answer import Personalization
 from morph.displacement import in_voxels
 from morph.evidence import Fit
 from morph.mass_effect import MOVED, Push, Vectors
 from morph.patient import Patient
 from morph.picture import BACKGROUND, LOWEST, PLANES, Plane, View, Wash, draw_plane, isolines, outlines, view_of
-from morph.pipeline import Personalization
 
 ARROW_DISTANCE = 7.0
 """Distance [mm] between arrows (ours)."""

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from engine import InputError, MassEffectParameters
+from morph.answer import Personalization
 from morph.bids import describe
 from morph.checks import Check
 from morph.dicom_output import write_segmentation, write_structures
@@ -29,7 +30,6 @@ from morph.mass_effect import describe_push
 from morph.models_picture import draw_models
 from morph.patient import Patient
 from morph.picture import draw_overview
-from morph.pipeline import Personalization
 from morph.report import write_report
 from morph.targets import Targets
 from morph.volume import write_vectors, write_volume

@@ -20,8 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from morph.answer import Personalization
 from morph.patient import Patient
-from morph.pipeline import Personalization
 from morph.resample import bounding_box
 from morph.volume import Volume
 

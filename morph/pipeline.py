@@ -6,10 +6,7 @@ in the patient's own anatomy, or with `space=atlas` in the atlas (see `morph.sce
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +14,8 @@ from scipy import ndimage
 
 from engine import InputError
 from engine.parameters import Parameters
+from morph.answer import Personalization
 from morph.checks import (
-    Check,
-    Verdict,
     check_density,
     check_estimate,
     check_fit,
@@ -56,75 +52,13 @@ from morph.refine import RefinementSettings, refine
 from morph.registration import TUMOR_MARGIN, Registration, Warp, grow_mask
 from morph.resample import average_onto, bounding_box
 from morph.scene import SPACES, Masks, Scene, atlas_scene, patient_scene, working_grid
+from morph.stopwatch import Announce, Stopwatch
 from morph.tissue import Tissue, classify, normalized, show_tumor_as_tissue
 from morph.uncertainty import Posterior
 from morph.volume import Volume
 
 MARGIN = 8
 """Voxels around brain and tumor within which a run looks at a patient's images (ours)."""
-Announce = Callable[[str], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Personalization:
-    """An answer for one patient.
-
-    Attributes:
-        density: c [1] on the patient's T1 grid (RAS axes), 0 outside the brain.
-        method: `network`, `refined` or `fallback`.
-        checks: every question that was asked.
-        parameters: the tumor with lengths in the patient's mm and the origin as a fraction of the cube of `space`;
-            None for a fallback.
-        origin_mm: the origin in the patient's world [mm], (3,); None for a fallback.
-        estimate: what the network said, in the atlas; None without one.
-        found: the tumor that was found, in the atlas; None where the search could not start.
-        fit: the same in the space where it was found.
-        space: where it was solved, `patient` or `atlas`.
-        scale: patient mm per atlas mm, det(A)^(1/3); None where a check failed before the registration.
-        seconds: time of each stage.
-        tissue: labels of the tissue that it was solved on (see `Tissue.labels`), on the T1's grid; None where the
-            atlas' tissue was, or none.
-        tissue_source: `atlas` or `given`.
-        posterior: what the masks leave open; None for a fallback and where it was not asked for.
-        push: what the mass-effect model did to the brain; None for the first model.
-    """
-
-    density: Volume
-    method: str
-    checks: tuple[Check, ...]
-    parameters: Parameters | None
-    origin_mm: NDArray[np.float64] | None
-    estimate: Estimate | None
-    found: Estimate | None
-    fit: Fit | None
-    space: str
-    scale: float | None
-    seconds: dict[str, float]
-    tissue: Volume | None = None
-    tissue_source: str = "atlas"
-    push: Push | None = None
-    posterior: Posterior | None = None
-
-    @property
-    def verdict(self) -> Verdict:
-        """The worst of the checks."""
-        return worst(self.checks)
-
-
-@dataclass
-class Stopwatch:
-    """Times stages and says which one begins."""
-
-    announce: Announce
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str, sentence: str) -> Iterator[None]:
-        """Time what happens inside."""
-        self.announce(sentence)
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - start, 2)
 
 
 def run_pipeline(

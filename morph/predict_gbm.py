@@ -26,10 +26,10 @@ from morph.in_place import Answer, personalize_in_place
 from morph.inference import Brain, prepare_brain
 from morph.outputs import write_whole
 from morph.patient import FRACTION_SLACK, Patient
-from morph.pipeline import Announce
 from morph.refine import RefinementSettings
 from morph.segmentation import BRATS_2023, Masks, masks_from_labels
 from morph.settings import build
+from morph.stopwatch import Announce
 from morph.strict_order import order_strictly
 from morph.tissue import normalized
 from morph.volume import Frame, Volume, read_volume, read_with_frame, share_grid, write_volume

@@ -19,6 +19,7 @@ from engine import InputError, load_anatomy
 from engine.command import run_command
 from engine.model import MODELS, model_of
 from learn.settings import whole_number
+from morph.answer import Personalization
 from morph.ants import AntsRegistration
 from morph.batch import find_files, run_batch
 from morph.inference import prepare_brain
@@ -26,10 +27,11 @@ from morph.layout import DATASET, PARAMETERS, TWIN, Layout, lay_out
 from morph.mass_effect import MassEffect, PushSettings
 from morph.outputs import prepare_folder, write_json, write_outputs
 from morph.patient import TISSUES, Patient, load_patient
-from morph.pipeline import Personalization, Stopwatch, check_space, run_pipeline
+from morph.pipeline import check_space, run_pipeline
 from morph.posterior import PosteriorSettings
 from morph.refine import RefinementSettings
 from morph.settings import build
+from morph.stopwatch import Stopwatch
 from morph.summary import FALLBACK_DELIVERED
 from morph.targets import TargetSettings, target_volumes
 from morph.twin import describe_twin, make_twin, print_scores

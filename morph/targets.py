@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from engine import InputError
+from morph.answer import Personalization
 from morph.fallback import distance_density
 from morph.foci import split_foci
 from morph.patient import Patient
-from morph.pipeline import Personalization
 from morph.resample import bounding_box
 from morph.uncertainty import LEVELS
 

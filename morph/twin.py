@@ -35,10 +35,10 @@ from engine.mass_effect import FOLDED_WARNING
 from engine.model import Model
 from engine.parameters import Parameters
 from learn.metrics import DICE_THRESHOLDS, SUPPORT, dice, mean_absolute_error
+from morph.answer import Personalization
 from morph.displacement import Vectors, flow_onto, moved_volume
 from morph.growth import grow
 from morph.patient import Patient
-from morph.pipeline import Personalization
 from morph.resample import spread_density
 from morph.segmentation import Masks
 from morph.tissue import Tissue, normalized

@@ -13,8 +13,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from morph.answer import Personalization
 from morph.patient import Patient
-from morph.pipeline import Personalization
 from morph.posterior import Posterior
 from morph.report import figures, tables
 from morph.report.viewer import build_viewer

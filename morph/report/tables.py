@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, MassEffectParameters
 from engine.parameters import DAYS_PER_YEAR, FRONT_SPEED
+from morph.answer import Personalization
 from morph.evidence import MU1_RANGE, MU2_RANGE
 from morph.patient import Patient
 from morph.picture import LEVELS
-from morph.pipeline import Personalization
 from morph.posterior import Interval, Posterior
 from morph.report.words import METHODS
 from morph.volume import Volume

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from morph.answer import Personalization
 from morph.checks import SEVERITY, Check
-from morph.pipeline import Personalization
 
 VERDICTS = {"pass": "passed", "warn": "warning", "fail": "failed"}
 METHODS = {

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from engine import FisherKolmogorovParameters
+from morph.answer import Personalization
 from morph.checks import Check
 from morph.evidence import Estimate, Fit
 from morph.fallback import distance_density
 from morph.mass_effect import Push
 from morph.patient import Patient
-from morph.pipeline import Personalization
 from morph.posterior import Interval, Posterior
 from morph.report import write_report
 from morph.segmentation import Masks

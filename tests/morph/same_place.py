@@ -10,8 +10,8 @@ from scipy import ndimage
 
 import engine
 from engine import Anatomy
+from morph.answer import Personalization
 from morph.inference import Brain
-from morph.pipeline import Personalization
 from morph.registration import Interpolation
 from morph.volume import Volume
 from tests.morph.conftest import AFFINE, make_arrays

@@ -13,6 +13,7 @@ import pytest
 
 from engine import Atlas, InputError, observe
 from engine.model import Model
+from morph.answer import Personalization
 from morph.displacement import flow, look_up, moved_atlas
 from morph.evidence import Estimate, Evidence
 from morph.growth import grow
@@ -21,7 +22,7 @@ from morph.mass_effect import MassEffect, PushSettings, let_push
 from morph.models_picture import draw_models
 from morph.outputs import describe_answer
 from morph.patient import Patient, find_case, load_patient
-from morph.pipeline import Personalization, run_pipeline
+from morph.pipeline import run_pipeline
 from morph.refine import RefinementSettings, Search
 from morph.scene import Scene
 from morph.volume import Volume

@@ -15,9 +15,10 @@ import pytest
 from engine import InputError
 from engine.command import compose
 from morph import outputs, run
+from morph.answer import Personalization
 from morph.inference import Brain, prepare_brain
 from morph.patient import find_case, load_patient
-from morph.pipeline import Personalization, run_pipeline
+from morph.pipeline import run_pipeline
 from morph.refine import RefinementSettings
 from morph.tissue import Tissue
 from morph.twin import Twin

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from engine import InputError
+from morph.answer import Personalization
 from morph.inference import Brain, prepare_brain
 from morph.patient import find_case, load_patient
-from morph.pipeline import Personalization, run_pipeline
+from morph.pipeline import run_pipeline
 from morph.refine import RefinementSettings
 from morph.resample import resample
 from morph.volume import Volume

@@ -13,9 +13,9 @@ import pytest
 from scipy import ndimage
 
 from engine import InputError
+from morph.answer import Personalization
 from morph.checks import Check
 from morph.patient import Patient
-from morph.pipeline import Personalization
 from morph.segmentation import Masks
 from morph.targets import TargetSettings, fill_sulci, highest_density, margin_distances, target_volumes
 from morph.uncertainty import Posterior

@@ -7,8 +7,8 @@ import pytest
 
 from engine import GRIDS, Anatomy, Grid, observe
 from engine.model import Model
+from morph.answer import Personalization
 from morph.appearance import core_contrast, flair_contrast, t1_contrast
-from morph.pipeline import Personalization
 from morph.twin import Twin, compare, describe_twin, make_twin
 from morph.twin_images import draw_outline
 from tests.morph.same_place import answer_with
