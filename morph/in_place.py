@@ -20,6 +20,7 @@ from morph.checks import (
     check_fit,
     check_network,
     check_patient_fit,
+    check_posterior,
     check_ranges,
     check_size,
     check_thresholds,
@@ -32,13 +33,16 @@ from morph.inference import Brain, distance_to_tissue, estimate_tumor, majority
 from morph.input_checks import check_appearance, check_foci, check_inputs, check_masks, check_volume
 from morph.patient import Patient, crop
 from morph.pipeline import MARGIN
-from morph.refine import RefinementSettings, refine
+from morph.posterior import PosteriorSettings, find_tumor
+from morph.refine import RefinementSettings
 from morph.registration import Interpolation
 from morph.resample import average_onto, bounding_box, resample
 from morph.scene import Scene, patient_scene
 from morph.stopwatch import Announce
 from morph.tissue import Tissue, show_tumor_as_tissue
 from morph.volume import Volume, share_grid
+
+Settings = tuple[RefinementSettings, PosteriorSettings | None]
 
 
 class SameWorld:
@@ -81,7 +85,13 @@ class Answer:
         return worst(self.checks)
 
 
-def personalize_in_place(patient: Patient, brain: Brain, refinement: RefinementSettings, announce: Announce) -> Answer:
+def personalize_in_place(
+    patient: Patient,
+    brain: Brain,
+    refinement: RefinementSettings,
+    announce: Announce,
+    uncertainty: PosteriorSettings | None = None,
+) -> Answer:
     """Find the tumor that explains the masks in the patient's own tissue.
 
     Args:
@@ -89,6 +99,7 @@ def personalize_in_place(patient: Patient, brain: Brain, refinement: RefinementS
         brain: atlas and network.
         refinement: how to search.
         announce: is told each stage.
+        uncertainty: how to sample what the masks leave open; the density is then the mean over it, else the best fit's.
 
     Raises:
         InputError: the patient comes without tissue maps, or the brain is too large for the working grid.
@@ -98,14 +109,14 @@ def personalize_in_place(patient: Patient, brain: Brain, refinement: RefinementS
     if near.tissue is None:
         raise InputError("a patient can be solved in place only with its own tissue maps: give all three")
     start = "network" if brain.estimator is not None and share_grid(patient.t1, brain.t1) else "masks"
-    answer = _personalize(near, near.tissue, brain, start, refinement, announce)
+    answer = _personalize(near, near.tissue, brain, start, (refinement, uncertainty), announce)
     whole = np.zeros(patient.t1.array.shape, dtype=np.float32)
     whole[box] = answer.density.array
     return replace(answer, density=patient.t1.with_array(whole))
 
 
 def _personalize(
-    patient: Patient, tissue: Tissue, brain: Brain, start: str, refinement: RefinementSettings, announce: Announce
+    patient: Patient, tissue: Tissue, brain: Brain, start: str, settings: Settings, announce: Announce
 ) -> Answer:
     """The same in the box around the brain, with what the search starts from."""
     foci = split_foci(patient.masks, patient.t1)
@@ -122,7 +133,7 @@ def _personalize(
         announce(f"search the tumor, starting from the {start}")
         shown = show_tumor_as_tissue(tissue, patient.masks.edema & patient.brain)
         scene = patient_scene(focus, SameWorld(), brain, shown)
-        density = _solve(scene, focus, brain if start == "network" else None, refinement, checks)
+        density = _solve(scene, focus, brain if start == "network" else None, settings, checks)
     if density is None or worst(checks) == "fail":
         announce("a check failed: fall back to distances")
         fallback = patient.t1.with_array(distance_density(patient.masks, patient.t1))
@@ -130,14 +141,13 @@ def _personalize(
     return Answer(_with_others(density, foci), "refined", start, tuple(checks))
 
 
-def _solve(
-    scene: Scene, focus: Patient, brain: Brain | None, refinement: RefinementSettings, checks: list[Check]
-) -> Volume | None:
-    """The density of the best fit; None where the coarse grids show nothing of the tumor."""
+def _solve(scene: Scene, focus: Patient, brain: Brain | None, settings: Settings, checks: list[Check]) -> Volume | None:
+    """The density to order by; None where the coarse grids show nothing of the tumor."""
     if not (scene.fine.edema.any() and scene.coarse.edema.any()):
         return None
     estimate = None if brain is None else _ask_network(focus, brain, checks)
-    fit = refine(scene.coarse, scene.fine, None if estimate is None else scene.from_atlas(estimate), refinement)
+    start = None if estimate is None else scene.from_atlas(estimate)
+    fit, posterior = find_tumor(scene, start, *settings)
     result = simulate([fit.estimate.parameters()], scene.fine.atlas)
     density = scene.deliver(result.density[0])
     checks += [
@@ -146,9 +156,10 @@ def _solve(
         *check_ranges(fit.estimate),
         *check_patient_fit(density.array, fit, focus.masks.core, focus.masks.edema),
         *check_density(density.array, focus.brain),
+        *([] if posterior is None else check_posterior(posterior)),
         check_size(float(result.volumes[0])),
     ]
-    return density
+    return density if posterior is None else posterior.density_mean
 
 
 def _ask_network(focus: Patient, brain: Brain, checks: list[Check]) -> Estimate | None:

@@ -46,9 +46,9 @@ from morph.input_checks import (
 from morph.mass_effect import MassEffect, Push, let_push, measure_push
 from morph.orientation import orientation_margin
 from morph.patient import Patient, crop
-from morph.posterior import PosteriorSettings, find_posterior
+from morph.posterior import PosteriorSettings, find_tumor
 from morph.quality import measure_quality
-from morph.refine import RefinementSettings, refine
+from morph.refine import RefinementSettings
 from morph.registration import TUMOR_MARGIN, Registration, Warp, grow_mask
 from morph.resample import average_onto, bounding_box
 from morph.scene import SPACES, Masks, Scene, atlas_scene, patient_scene, working_grid
@@ -150,15 +150,10 @@ class Road:
             return self._fall_back()
         with self.watch.stage("network", "estimate the tumor"):
             self._ask_network(warp)
-        with self.watch.stage("refinement", "refine the estimate" if refinement else "keep the estimate"):
+        with self.watch.stage("refinement", "search the tumor" if refinement else "keep the estimate"):
             start = None if self.estimate is None else scene.from_atlas(self.estimate)
-            if refinement is not None and self.uncertainty is not None:
-                refinement = replace(refinement, fine_evaluations=0)  # the fine grid is the ensemble's
-            first = fit = refine(scene.coarse, scene.fine, start, refinement)
-        if self.uncertainty is not None:
-            with self.watch.stage("posterior", "sample what the masks leave open"):
-                tumor, self.posterior = find_posterior(scene, fit.estimate, self.uncertainty)
-                first = fit = scene.fine.compare([tumor])[0]
+            first, self.posterior = find_tumor(scene, start, refinement, self.uncertainty)
+            fit = first
         if self.effect is not None:
             with self.watch.stage("mass_effect", "let the tumor push"):
                 scene, fit = let_push(scene, first, self.effect, refinement)

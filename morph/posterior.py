@@ -12,16 +12,16 @@ possible is lost whichever of them is the true one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine import PRIORS, FisherKolmogorovParameters, InputError, random_stream, simulate_stream
-from morph.evidence import MU1_RANGE, MU2_RANGE, Estimate
+from morph.evidence import MU1_RANGE, MU2_RANGE, Estimate, Fit
 from morph.outlines import Judgment, Outlines
-from morph.refine import STEPS, at_place
+from morph.refine import STEPS, RefinementSettings, at_place, refine
 from morph.sampler import Sample, explore, normalized
 from morph.scene import Scene
 from morph.uncertainty import AGREED, LEVELS, Interval, Posterior
@@ -91,6 +91,27 @@ class Ensemble:
 
     estimates: list[Estimate]
     density: NDArray[np.float32]
+
+
+def find_tumor(
+    scene: Scene, start: Estimate | None, refinement: RefinementSettings | None, settings: PosteriorSettings | None
+) -> tuple[Fit, Posterior | None]:
+    """The tumor to deliver, held against the masks on the fine grid, and what the masks leave open.
+
+    Args:
+        scene: where, with both masks.
+        start: the network's answer, in the scene's space; None to start from the masks.
+        refinement: how to search; None keeps the start.
+        settings: how to sample; None delivers the best fit. Otherwise the search leaves the fine grid to the ensemble.
+
+    Raises:
+        InputError: neither a start nor a search is wanted, or none of the sampled tumors is possible at all.
+    """
+    if refinement is None or settings is None:
+        return refine(scene.coarse, scene.fine, start, refinement), None
+    fit = refine(scene.coarse, scene.fine, start, replace(refinement, fine_evaluations=0))
+    tumor, posterior = find_posterior(scene, fit.estimate, settings)
+    return scene.fine.compare([tumor])[0], posterior
 
 
 def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -> tuple[Estimate, Posterior]:

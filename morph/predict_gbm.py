@@ -26,6 +26,7 @@ from morph.in_place import Answer, personalize_in_place
 from morph.inference import Brain, prepare_brain
 from morph.outputs import write_whole
 from morph.patient import FRACTION_SLACK, Patient
+from morph.posterior import PosteriorSettings
 from morph.refine import RefinementSettings
 from morph.segmentation import BRATS_2023, Masks, masks_from_labels
 from morph.settings import build
@@ -49,11 +50,13 @@ def main() -> int:
         cases = find_cases(source)
         settings: dict[str, Any] = OmegaConf.to_container(compose("run"), resolve=True)  # type: ignore[assignment]
         refinement = build(RefinementSettings, "refinement", settings["refinement"], seed=settings["seed"])
+        uncertainty = build(PosteriorSettings, "posterior", settings["posterior"], seed=settings["seed"])
         brain = prepare_brain(load_anatomy("sri24"), settings["weights"])
         for name, files in cases.items():
             start = time.perf_counter()
             _say(name, "read the images")
-            answer = run_case(read_case(name, files), brain, refinement, target / f"{name}.nii.gz", partial(_say, name))
+            path, announce = target / f"{name}.nii.gz", partial(_say, name)
+            answer = run_case(read_case(name, files), brain, refinement, path, announce, uncertainty)
             for check in answer.checks:
                 if check.verdict != "pass":
                     _say(name, f"{check.verdict}: {check.message}")
@@ -105,7 +108,12 @@ def read_case(name: str, files: dict[str, Path]) -> Patient:
 
 
 def run_case(
-    patient: Patient, brain: Brain, refinement: RefinementSettings, path: Path, announce: Announce = print
+    patient: Patient,
+    brain: Brain,
+    refinement: RefinementSettings,
+    path: Path,
+    announce: Announce = print,
+    uncertainty: PosteriorSettings | None = None,
 ) -> Answer:
     """Solve one patient and write the density.
 
@@ -115,11 +123,12 @@ def run_case(
         refinement: how to search.
         path: of the file to write.
         announce: is told each stage.
+        uncertainty: see `morph.in_place`.
 
     Raises:
         InputError: the brain is too large, or the file cannot be written.
     """
-    answer = personalize_in_place(patient, brain, refinement, announce)
+    answer = personalize_in_place(patient, brain, refinement, announce, uncertainty)
     ordered = order_strictly(answer.density.array, patient.brain, patient.t1.spacing)
     write_whole(path, partial(write_volume, volume=patient.t1.with_array(ordered), frame=patient.frame))
     return answer

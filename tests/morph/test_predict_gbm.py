@@ -16,6 +16,7 @@ from morph import predict_gbm
 from morph.in_place import SameWorld, personalize_in_place
 from morph.inference import Brain
 from morph.predict_gbm import find_cases, read_case
+from morph.posterior import PosteriorSettings
 from morph.refine import RefinementSettings
 from morph.strict_order import FLOOR
 from morph.volume import read_volume
@@ -25,7 +26,11 @@ from tests.morph.same_place import KnowingNetwork
 ARRAYS = make_arrays()
 BRAIN = ARRAYS["t1"] > 0
 LABELS = np.where(ARRAYS["seg"] == 4, 3, ARRAYS["seg"]).astype(np.float32)
-SEARCH = RefinementSettings(evaluations=24, fine_evaluations=0)
+QUICK = {
+    RefinementSettings: RefinementSettings(evaluations=24, fine_evaluations=0),
+    PosteriorSettings: PosteriorSettings(simulations=40, rounds=4, members=10),
+}
+SEARCH = QUICK[RefinementSettings]
 MAPS = {"wm": 0.7 * BRAIN, "gm": 0.3 * BRAIN, "csf": 0.0 * BRAIN}
 Run = Callable[..., int]
 
@@ -45,7 +50,7 @@ def run(tmp_path: Path, brain: Brain, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The container's command in this process on a written case, with the tiny atlas and a short search."""
     monkeypatch.setattr(predict_gbm, "prepare_brain", lambda anatomy, weights: brain)
     monkeypatch.setattr(predict_gbm, "load_anatomy", lambda name: None)
-    monkeypatch.setattr(predict_gbm, "build", lambda *arguments, **fixed: SEARCH)
+    monkeypatch.setattr(predict_gbm, "build", lambda kind, *arguments, **fixed: QUICK[kind])
     monkeypatch.setenv("LMI_OUTPUT", str(tmp_path / "io1"))
 
     def start(axes: str = "RAS", **changed: np.ndarray | None) -> int:
