@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types contracts format bench
+.PHONY: help demo test check lint types contracts docs format bench
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,7 +16,7 @@ demo: $(READY) ## grow a known tumor in another brain and infer it; writes resul
 test: $(READY) ## run the test suite (pytest -m slow runs the long validations instead)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
-check: lint types contracts ## run every static check
+check: lint types contracts docs ## run every static check
 
 lint: $(READY) ## ruff: lint rules and formatting
 	$(BIN)/ruff check .
@@ -27,6 +27,9 @@ types: $(READY) ## mypy
 
 contracts: $(READY) ## import-linter: who may import whom
 	$(BIN)/lint-imports
+
+docs: $(READY) ## build the documentation's site into site/; any warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(READY) ## rewrite the code as `make lint` wants it
 	$(BIN)/ruff check --fix .

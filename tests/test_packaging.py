@@ -106,9 +106,11 @@ def test_every_import_is_a_declared_dependency(project: dict, repository: Path) 
 def test_constraints_pin_every_dependency(project: dict, repository: Path) -> None:
     lines = (repository / "constraints.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
-    wanted = project["dependencies"] + project["optional-dependencies"]["test"]
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["docs"] + extras["test"]
     unpinned = {_normalize(re.split(r"[<>=]", line)[0]) for line in wanted} - pins.keys()
-    assert unpinned <= {"nvidia-cuda-nvrtc"}  # a CUDA build of torch brings its own
+    itself = f"{project['name']}[docs]"
+    assert unpinned <= {itself, "nvidia-cuda-nvrtc"}  # a CUDA build of torch brings its own
     assert not any("+" in version for version in pins.values())
 
 
