@@ -102,9 +102,9 @@ def choose_backend(name: str) -> Backend:
     """
     if name not in BACKENDS:
         raise InputError(f"backend {name!r} is unknown: use {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}")
-    from engine.backends import cpu, cuda
+    from engine.backends import cpu, cupy_device
 
-    if name == "cuda" or (name == "auto" and cuda.is_present()):
+    if name == "cuda" or (name == "auto" and cupy_device.is_present()):
         return _cuda_backend()
     return cpu.CpuBackend()
 

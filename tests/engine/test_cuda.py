@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from engine import GRIDS, Atlas, FisherKolmogorovParameters, InputError, load_atlas, simulate
-from engine.backends import choose_backend, cuda
+from engine.backends import choose_backend, cupy_device
 from engine.backends.cuda import GROWTH, CudaBackend
 from engine.backends.device import Kernel
 from engine.domain import domain_of
@@ -141,7 +141,7 @@ def test_without_a_gpu_a_sentence_says_so_and_auto_takes_the_cpu(monkeypatch):
 
     runtime = SimpleNamespace(getDeviceCount=count, CUDARuntimeError=RuntimeError)
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
-    monkeypatch.setattr(cuda, "find_spec", lambda name: name)
+    monkeypatch.setattr(cupy_device, "find_spec", lambda name: name)
     monkeypatch.setattr("engine.backends._cuda_backend", CudaBackend)
     with pytest.raises(InputError, match=r"needs an NVIDIA GPU and its driver \(cudaErrorNoDevice\)"):
         choose_backend("cuda")
