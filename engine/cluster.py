@@ -22,14 +22,14 @@ from importlib.util import find_spec
 from typing import Any
 
 import dask
-from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster, Status
 from distributed import Future as DaskFuture
 from distributed import wait as wait_for
 from omegaconf import DictConfig
 
 from engine.backends import Backend
-from engine.backends.cuda import is_present
-from engine.crew import Crew
+from engine.backends.cupy_device import is_present
+from engine.crew import Crew, WorkerLost
 from engine.errors import InputError
 from engine.recipe import this_machine
 from engine.shards import WRITERS
@@ -47,6 +47,9 @@ _OURS = {
     "distributed.admin.tick.limit": "60s",
 }
 """Dask gives a task back when its worker dies, and `engine.fill` decides what happens then."""
+_OURS_HERE = {"distributed.deploy.lost-worker-timeout": "1000 days", "distributed.scheduler.worker-ttl": None}
+"""The supervisors of this machine's workers see them die, so nothing is concluded from time. Dask would end a
+supervisor whose worker is away 15 s after it once died, also where a new one just starts, or has begun with a shard."""
 
 
 @contextmanager
@@ -75,7 +78,11 @@ def _client(settings: DictConfig, backend: str | Backend, device_tasks: int) -> 
         with _joined(settings.address) as client:
             yield client
     elif settings.kind == "local":
-        with _started_here(settings, backend, device_tasks) as cluster, Client(cluster) as client:
+        with (
+            dask.config.set(_OURS_HERE),
+            _started_here(settings, backend, device_tasks) as cluster,
+            Client(cluster) as client,
+        ):
             yield client
     else:
         with _queued(settings, device_tasks) as cluster, Client(cluster) as client:
@@ -185,7 +192,7 @@ class _Tasks(Executor):
         return answer
 
     def _hand_over(self, answer: Future[Any], asked: DaskFuture) -> None:
-        """Pass on what a task returned, what it raised, or that its result cannot be had."""
+        """Pass on what a task returned, what it raised, or that its worker is lost or does not answer."""
         self._asked.pop(asked.key, None)
         if asked.cancelled():
             answer.cancel()
@@ -193,6 +200,8 @@ class _Tasks(Executor):
             return
         try:
             result = asked.result(timeout=PATIENCE)
+        except (KilledWorker, TimeoutError):
+            answer.set_exception(WorkerLost("the worker process died, or its result did not arrive"))
         except BaseException as error:  # whatever it is belongs to who waits for the answer
             answer.set_exception(error)
         else:
@@ -219,7 +228,15 @@ def _dismiss(executor: _Tasks, client: Client) -> None:
 
 def _replace_lost(cluster: Any) -> None:
     """Start workers of this machine anew whose supervisor gave up, such as one killed while it started."""
+    cluster.loop.add_callback(_forget_closed, cluster)
     cluster.scale(len(cluster.worker_spec))
+
+
+def _forget_closed(cluster: Any) -> None:
+    """Take supervisors that gave up from a cluster's list, so that it starts others in their place."""
+    for name, supervisor in list(cluster.workers.items()):
+        if supervisor.status in (Status.closed, Status.failed):
+            del cluster.workers[name]
 
 
 def _queued(settings: DictConfig, device_tasks: int) -> Any:

@@ -13,12 +13,16 @@ from engine.recipe import Machine, this_machine
 from engine.shards import WRITERS
 
 
+class WorkerLost(Exception):
+    """The process that ran a task is gone, and the result with it; that need not be the task's fault."""
+
+
 @dataclass(frozen=True)
 class Crew:
     """Runs tasks.
 
     Attributes:
-        executor: takes the tasks.
+        executor: takes the tasks; one whose process dies raises `WorkerLost`.
         machine: what rounds the numbers of its members; they are all of one kind.
         stop: ends the running tasks or drops them, and forgets the waiting ones.
         tend: called now and then while tasks run; replaces members that are gone for good.

@@ -1,7 +1,8 @@
 """Fill a store: give every absent shard to an executor, whatever is behind it, until all are there.
 
 A shard that fails is tried again among the others, and the last time alone, so that it is not blamed for what a
-neighbor did to their worker. One that fails then too is looked into sample by sample; the rest is finished.
+neighbor did to their worker; alone it may lose a few workers, which die for reasons of their own, before it counts as
+what kills them. One that fails then too is looked into sample by sample; the rest is finished.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from engine.command import INTERRUPTED
-from engine.crew import Crew
+from engine.crew import Crew, WorkerLost
 from engine.errors import InputError
 from engine.places import stored_bytes
 from engine.progress import Advance, progress
@@ -27,6 +28,8 @@ from engine.tally import Tally, describe, write_summary
 
 ATTEMPTS = 3
 """Times that a shard is tried."""
+LOSSES = 3
+"""Workers that a task may lose while nothing else runs before that is its own failure (chosen by us)."""
 EXAMINED = 64
 """Proposals of a failing sample that are tried one by one to name the one that fails (accepted ones come sooner)."""
 TENDED = 10.0
@@ -61,9 +64,10 @@ def fill(store: Store, crew: Crew, maker: Maker, summary: Path | None = None) ->
         _stop(crew)
         print(f"interrupted: {_count_complete(store)}")
         return INTERRUPTED
-    for rows, reason in failed:
-        _report_failure(rows, reason, crew, maker)
-    _summarize(store, tally, sum(len(rows) for rows, _ in failed), summary)
+    for rows, reason, times in failed:
+        _say(f"failed {times} times: the shard of samples {rows.start} to {rows.stop - 1}: {_name(reason)}")
+        _name_samples(rows, crew, maker)
+    _summarize(store, tally, sum(len(rows) for rows, *_ in failed), summary)
     return FAILED if failed else 0
 
 
@@ -101,19 +105,29 @@ def _run_crowd(shards: Sequence[range], crew: Crew, maker: Maker, done: Callable
 
 def _run_alone(
     shards: Sequence[range], crew: Crew, maker: Maker, done: Callable[[ShardReport], None]
-) -> list[tuple[range, BaseException]]:
-    """Run shards one after the other; returns those that failed, and why."""
+) -> list[tuple[range, BaseException, int]]:
+    """Run shards one after the other; returns those that failed, why, and how often in all."""
     failed = []
     for rows in shards:
-        report, error = _run_one(crew, maker.make, rows)
+        report, error, times = _run_one(crew, maker.make, rows)
         if error is None:
             done(report)
         else:
-            failed.append((rows, error))
+            failed.append((rows, error, ATTEMPTS - 1 + times))
     return failed
 
 
-def _run_one(crew: Crew, task: Callable[..., Any], *arguments: Any) -> tuple[Any, BaseException | None]:
+def _run_one(crew: Crew, task: Callable[..., Any], *arguments: Any) -> tuple[Any, BaseException | None, int]:
+    """What one task returned, what it raised, and how often it was tried until it lost no worker, or `LOSSES`."""
+    times = 0
+    while True:
+        result, error = _try_one(crew, task, *arguments)
+        times += 1
+        if times == LOSSES or not isinstance(error, WorkerLost):
+            return result, error, times
+
+
+def _try_one(crew: Crew, task: Callable[..., Any], *arguments: Any) -> tuple[Any, BaseException | None]:
     """What one task returned, and what it raised."""
     future = crew.executor.submit(task, *arguments)
     while True:
@@ -136,9 +150,8 @@ def _error_of(future: Future[Any], timeout: float | None = None) -> BaseExceptio
     return error
 
 
-def _report_failure(rows: range, error: BaseException, crew: Crew, maker: Maker) -> None:
+def _name_samples(rows: range, crew: Crew, maker: Maker) -> None:
     """Say which samples of a shard fail, and with which parameters."""
-    _say(f"failed {ATTEMPTS} times: the shard of samples {rows.start} to {rows.stop - 1}: {_name(error)}")
     for sample in rows:
         cause = _run_one(crew, maker.check, sample)[1]
         if cause is not None:

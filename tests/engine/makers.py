@@ -102,10 +102,11 @@ class Stumbling(Workshop):
 
 @dataclass(frozen=True)
 class Deadly(RemoteWorkshop):
-    """Kills its worker over one sample, if `once` names a file only until that file is there."""
+    """Kills its worker over one sample, if `folder` is given only so many times, a file there for each."""
 
     sample: int = 5
-    once: str | None = None
+    folder: str | None = None
+    times: int = 1
 
     def make(self, rows: range) -> ShardReport:
         if self.sample in rows:
@@ -121,10 +122,12 @@ class Deadly(RemoteWorkshop):
             self._die()
 
     def _die(self) -> None:
-        if self.once is not None:
-            if Path(self.once).exists():
+        if self.folder is not None:
+            Path(self.folder).mkdir(exist_ok=True)
+            died = len(list(Path(self.folder).iterdir()))
+            if died == self.times:
                 return
-            Path(self.once).touch()
+            Path(self.folder, str(died)).touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import dask
+import psutil
 import pytest
 from distributed import KilledWorker, LocalCluster
 from omegaconf import OmegaConf
@@ -18,7 +20,8 @@ from engine import InputError, cluster, open_store
 from engine.atlas import load_atlas
 from engine.cluster import on_cluster, visible_devices, worker_environments
 from engine.command import compose
-from engine.fill import fill
+from engine.crew import WorkerLost
+from engine.fill import ATTEMPTS, fill
 from engine.generate import main
 from engine.grid import GRIDS
 from engine.recipe import describe, recipe_of
@@ -54,26 +57,60 @@ def whole(tmp_path_factory, pair):
     return open_store(store.place)
 
 
-def test_two_workers_one_of_which_is_killed_make_the_same_store(pair, whole, tmp_path, capsys):
+def test_workers_that_die_as_often_as_a_shard_may_lose_them_make_the_same_store(
+    pair, whole, tmp_path, monkeypatch, capsys
+):
     store = begin(tmp_path / "killed.zarr", pair.machine)
-    maker = Deadly(store.place, "cpu", sample=9, once=str(tmp_path / "died"))
+    monkeypatch.setattr("engine.fill.LOSSES", 2)
+    deaths = ATTEMPTS - 1 + 2 - 1
+    maker = Deadly(store.place, "cpu", sample=9, folder=str(tmp_path / "deaths"), times=deaths)
     assert fill(store, pair, maker) == 0
-    assert (tmp_path / "died").exists()
+    assert len(list((tmp_path / "deaths").iterdir())) == deaths
     assert_equal(open_store(store.place), whole)
     assert "failed" not in capsys.readouterr().err
 
 
-def test_a_sample_that_kills_its_workers_is_reported_and_the_rest_is_finished(pair, whole, tmp_path, capsys):
+def test_a_sample_that_kills_its_workers_is_reported_and_the_rest_is_finished(
+    pair, whole, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("engine.fill.LOSSES", 2)
     store = begin(tmp_path / "deadly.zarr", pair.machine)
     assert fill(store, pair, Deadly(store.place, "cpu", sample=9)) == 1
     said = capsys.readouterr().err
-    assert "failed 3 times: the shard of samples 8 to 11: KilledWorker" in said
+    assert f"failed {ATTEMPTS - 1 + 2} times: the shard of samples 8 to 11: WorkerLost: the worker process" in said
     assert "sample 9, proposal 1, FisherKolmogorovParameters(diffusivity=" in said
     complete = open_store(store.place).complete
     assert complete.sum() == SAMPLES - SHARD
     assert not complete[8:12].any()
     assert fill(store, pair, RemoteWorkshop(store.place, "cpu")) == 0
     assert_equal(open_store(store.place), whole)
+
+
+def test_a_lost_worker_is_replaced_by_its_supervisor_and_a_lost_supervisor_by_the_crew():
+    def ask(crew, seconds):
+        """Which process answers; it is asked again where it was lost, and after so many seconds the crew is tended."""
+        while True:
+            answer = crew.executor.submit(os.getpid)
+            try:
+                if not isinstance(answer.exception(seconds), WorkerLost):
+                    return answer.result()
+            except TimeoutError:
+                assert seconds < cluster.PATIENCE, "no worker came back by itself"
+                crew.tend()
+
+    def children():
+        return {child.pid for child in psutil.Process().children()}
+
+    hasty = {"distributed.deploy.lost-worker-timeout": "0.2s"}
+    with dask.config.set(hasty), on_cluster(OmegaConf.merge(PAIR, {"workers": 1}), "cpu", SHARD) as crew:
+        os.kill(ask(crew, cluster.PATIENCE), signal.SIGKILL)
+        second, known = ask(crew, cluster.PATIENCE), children()
+        os.kill(second, signal.SIGKILL)
+        while not (starting := children() - known):
+            time.sleep(0.01)
+        for process in starting:
+            os.kill(process, signal.SIGKILL)
+        assert ask(crew, 1.0) not in {second, *starting}
 
 
 def test_every_worker_has_its_own_device_and_they_share_the_shards(whole, tmp_path, monkeypatch):
@@ -160,7 +197,7 @@ def test_a_result_that_is_lost_with_its_worker_is_a_failure_and_not_silence():
 
     client = SimpleNamespace(submit=lambda *task, pure: Lost(key="make-1", cancelled=lambda: False))
     answer = cluster._Tasks(client).submit(print)
-    assert isinstance(answer.exception(1), KilledWorker)
+    assert isinstance(answer.exception(1), WorkerLost)
 
 
 def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch):
