@@ -3,9 +3,9 @@
     python benches/faults.py samples=200 kills=20 grid=quarter folder=/tmp/faults json=result.json
 
 One process makes the store; then the same samples are made by Dask workers, by a process killed (SIGKILL) at random
-moments and resumed, by one interrupted (SIGINT) at random moments, by workers of which one is killed again and again,
-and after every byte of some files was spoiled and repaired. The content (SHA-256 of the rows' checksums, each row
-read and verified) must be equal in all of them; the program fails where it is not.
+moments and resumed, by one interrupted (SIGINT) while it makes rows, by workers of which one is killed again and
+again, and after single bytes were spoiled and repaired. The content (SHA-256 of the rows' checksums, each row read and
+verified) must be equal in all of them; the program fails where it is not.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +59,26 @@ def run_all(settings: DictConfig, folder: Path) -> dict[str, Any]:
     started = time.monotonic()
     finish(settings, places["single"])
     seconds = time.monotonic() - started
-    result["single"] = examine(places["single"])
+    result["single"] = say("single", examine(places["single"]))
     finish(settings, places["workers"], cluster(settings))
-    result["workers"] = examine(places["workers"])
-    moments = rng.uniform(0.0, 1.5 * seconds, settings.kills)
-    result["killed"] = disturb(settings, places["killed"], signal.SIGKILL, moments)
-    moments = rng.uniform(0.3 * seconds, 0.6 * seconds, settings.interruptions)
-    result["interrupted"] = disturb(settings, places["interrupted"], signal.SIGINT, moments)
-    result["dying"] = kill_workers(settings, places["dying"], rng)
-    result["spoiled"] = spoil(settings, places["killed"], rng)
+    result["workers"] = say("workers", examine(places["workers"]))
+    moments = partial(rng.uniform, 0.0, 0.5 * seconds)
+    result["killed"] = say(
+        "killed", disturb(settings, places["killed"], signal.SIGKILL, settings.kills, moments, False)
+    )
+    moments = partial(rng.uniform, 0.0, 0.5 * seconds / settings.interruptions)
+    result["interrupted"] = say(
+        "interrupted", disturb(settings, places["interrupted"], signal.SIGINT, settings.interruptions, moments, True)
+    )
+    result["dying"] = say("dying", kill_workers(settings, places["dying"], rng))
+    result["spoiled"] = say("spoiled", spoil(settings, places["killed"], rng))
     return result
+
+
+def say(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """What came out of one way, as soon as it is known."""
+    print(f"{name}: {entry}", flush=True)
+    return entry
 
 
 def command(settings: DictConfig, place: Path, more: tuple[str, ...] = ()) -> list[str]:
@@ -93,36 +105,65 @@ def examine(place: Path) -> dict[str, Any]:
     return {"rows": len(store), "content": content(store)}
 
 
-def disturb(settings: DictConfig, place: Path, sent: signal.Signals, moments: np.ndarray) -> dict[str, Any]:
-    """Send a signal at each moment [s] after a start, resume every time, and finish."""
-    counts, ended = [0], 0
-    for moment in moments:
+def disturb(
+    settings: DictConfig, place: Path, sent: signal.Signals, times: int, moments: Callable[[], float], working: bool
+) -> dict[str, Any]:
+    """Send a signal so many times, resume every time, and finish; a store that is whole too early is begun anew.
+
+    Args:
+        settings: of this program.
+        place: of the store.
+        sent: the signal.
+        times: how often.
+        moments: draws when it is sent [s].
+        working: count those from the first new rows of a run, not from its start.
+    """
+    rows, contents = [], set[str]()
+    while len(rows) < times:
+        before = completed(place)
         running = subprocess.Popen(command(settings, place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            code = running.wait(moment)
-        except subprocess.TimeoutExpired:
-            running.send_signal(sent)
-            code = running.wait()
-        ended += code == 0
-        if code not in (0, -signal.SIGKILL, INTERRUPTED, -signal.SIGINT):
-            sys.exit(f"error: the generator ended with {code}")
-        counts.append(completed(place))
-        if counts[-1] < counts[-2]:
+        while working and running.poll() is None and completed(place) == before:
+            time.sleep(0.1)
+        code = strike(running, sent, moments())
+        after = completed(place)
+        if after < before:
             sys.exit("error: rows that were complete are gone")
-        if counts[-1] and find_damage(open_store(place)):
+        if after and find_damage(open_store(place)):
             sys.exit("error: a complete row is damaged")
+        rows += [after] if code else []
+        if after == settings.samples:
+            contents.add(examine(place)["content"])
+            shutil.rmtree(place)
     finish(settings, place)
-    return examine(place) | {"signals": len(moments) - ended, "rows_after_each": counts[1:]}
+    result = examine(place)
+    if contents - {result["content"]}:
+        sys.exit(f"error: the stores differ: {contents}")
+    return result | {"signals": times, "rows_after_each": rows}
+
+
+def strike(running: subprocess.Popen, sent: signal.Signals, moment: float) -> int:
+    """Send a signal after a while [s] to a generator; returns how it ended, 0 if it was done before."""
+    try:
+        code = running.wait(moment)
+    except subprocess.TimeoutExpired:
+        running.send_signal(sent)
+        code = running.wait()
+    if code not in (0, -sent, INTERRUPTED):
+        sys.exit(f"error: the generator ended with {code}")
+    return code
 
 
 def kill_workers(settings: DictConfig, place: Path, rng: np.random.Generator) -> dict[str, Any]:
-    """Kill a random worker process now and then, each time after new rows, until the store is there."""
+    """Kill a random worker process now and then, until the store is there.
+
+    Each time after new rows: a shard that runs alone (`engine.fill`) then loses one worker, and may lose more.
+    """
     log = place.with_suffix(".log")
     with log.open("w") as said:
         running = subprocess.Popen(command(settings, place, cluster(settings)), stdout=said, stderr=said)
     killed, seen = 0, 0
     while running.poll() is None:
-        time.sleep(float(rng.uniform(0.5, 2.0)))
+        time.sleep(float(rng.uniform(0.2, 1.0)))
         rows = completed(place)
         if rows > seen and killed < settings.kills // 4:
             seen, killed = rows, killed + kill_one(running.pid, rng)
