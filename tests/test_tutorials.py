@@ -18,10 +18,14 @@ from tests.documents import PAGES, PYTHON, ROOT, SHELLS, Block, read_blocks
 
 LONGEST = 240
 """Seconds of one shell block, on a busy machine."""
+SLOW = {"docs/tutorials/benchmark.md"}
+"""Pages whose commands cannot be made quick."""
 WITH_BLOCKS = [page for page in PAGES if any(block.runs for block in read_blocks((ROOT / page).read_text()))]
 
 
-@pytest.mark.parametrize("page", WITH_BLOCKS)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else []) for page in WITH_BLOCKS]
+)
 def test_blocks_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "__main__"}
