@@ -15,8 +15,8 @@ from engine.command import BAD_INPUT
 from morph import predict_gbm
 from morph.in_place import SameWorld, personalize_in_place
 from morph.inference import Brain
-from morph.predict_gbm import find_cases, read_case
 from morph.posterior import PosteriorSettings
+from morph.predict_gbm import find_cases, read_case
 from morph.refine import RefinementSettings
 from morph.strict_order import FLOOR
 from morph.volume import read_volume
