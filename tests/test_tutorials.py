@@ -16,7 +16,7 @@ import pytest
 
 from tests.documents import PAGES, PYTHON, ROOT, SHELLS, Block, read_blocks
 
-LONGEST = 240
+LONGEST = 500
 """Seconds of one shell block, on a busy machine."""
 SLOW = {"docs/tutorials/benchmark.md"}
 """Pages whose commands cannot be made quick."""
