@@ -63,12 +63,11 @@ def run_all(settings: DictConfig, folder: Path) -> dict[str, Any]:
     finish(settings, places["workers"], cluster(settings))
     result["workers"] = say("workers", examine(places["workers"]))
     moments = partial(rng.uniform, 0.0, 0.5 * seconds)
-    result["killed"] = say(
-        "killed", disturb(settings, places["killed"], signal.SIGKILL, settings.kills, moments, False)
-    )
-    moments = partial(rng.uniform, 0.0, 0.5 * seconds / settings.interruptions)
+    working = [bool(n % 2) for n in range(settings.kills)]
+    result["killed"] = say("killed", disturb(settings, places["killed"], signal.SIGKILL, moments, working))
+    working = [True] * settings.interruptions
     result["interrupted"] = say(
-        "interrupted", disturb(settings, places["interrupted"], signal.SIGINT, settings.interruptions, moments, True)
+        "interrupted", disturb(settings, places["interrupted"], signal.SIGINT, moments, working)
     )
     result["dying"] = say("dying", kill_workers(settings, places["dying"], rng))
     result["spoiled"] = say("spoiled", spoil(settings, places["killed"], rng))
@@ -106,23 +105,22 @@ def examine(place: Path) -> dict[str, Any]:
 
 
 def disturb(
-    settings: DictConfig, place: Path, sent: signal.Signals, times: int, moments: Callable[[], float], working: bool
+    settings: DictConfig, place: Path, sent: signal.Signals, moments: Callable[[], float], working: list[bool]
 ) -> dict[str, Any]:
-    """Send a signal so many times, resume every time, and finish; a store that is whole too early is begun anew.
+    """Send a signal again and again, resume every time, and finish; a store that is whole too early is begun anew.
 
     Args:
         settings: of this program.
         place: of the store.
         sent: the signal.
-        times: how often.
         moments: draws when it is sent [s].
-        working: count those from the first new rows of a run, not from its start.
+        working: for every signal, whether that counts from the first new rows of a run, not from its start.
     """
     rows, contents = [], set[str]()
-    while len(rows) < times:
+    while len(rows) < len(working):
         before = completed(place)
         running = subprocess.Popen(command(settings, place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while working and running.poll() is None and completed(place) == before:
+        while working[len(rows)] and running.poll() is None and completed(place) == before:
             time.sleep(0.1)
         code = strike(running, sent, moments())
         after = completed(place)
@@ -138,7 +136,7 @@ def disturb(
     result = examine(place)
     if contents - {result["content"]}:
         sys.exit(f"error: the stores differ: {contents}")
-    return result | {"signals": times, "rows_after_each": rows}
+    return result | {"signals": len(rows), "rows_after_each": rows}
 
 
 def strike(running: subprocess.Popen, sent: signal.Signals, moment: float) -> int:
