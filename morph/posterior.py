@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import PRIORS, FisherKolmogorovParameters, InputError, random_stream, simulate_stream
+from morph.ensemble import Ensemble, held_against, representative
 from morph.evidence import MU1_RANGE, MU2_RANGE, Estimate, Fit
 from morph.outlines import Judgment, Outlines
 from morph.refine import STEPS, RefinementSettings, at_place, refine
 from morph.sampler import Sample, explore, normalized
 from morph.scene import Scene
-from morph.uncertainty import AGREED, LEVELS, Interval, Posterior
+from morph.uncertainty import LEVELS, Interval, Posterior
 from morph.volume import Volume
 
 PRIOR = PRIORS["whole_brain"]
@@ -80,19 +81,6 @@ class Tumors:
     edema: NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Ensemble:
-    """Equally probable tumors on the fine grid.
-
-    Attributes:
-        estimates: their numbers.
-        density: (n, voxels of tissue).
-    """
-
-    estimates: list[Estimate]
-    density: NDArray[np.float32]
-
-
 def find_tumor(
     scene: Scene, start: Estimate | None, refinement: RefinementSettings | None, settings: PosteriorSettings | None
 ) -> tuple[Fit, Posterior | None]:
@@ -128,7 +116,7 @@ def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -
     outlines = Outlines(*scene.drawn, scene.coarse.atlas, settings.correlation)
     tumors = sample_tumors(outlines, found, settings)
     ensemble = grow_ensemble(tumors, scene, settings)
-    best, agreement = representative(ensemble)
+    best, agreement = representative(ensemble, held_against(ensemble, scene))
     return ensemble.estimates[best], summarize(tumors, ensemble, agreement, outlines, scene, settings.seed)
 
 
@@ -174,22 +162,6 @@ def grow_ensemble(tumors: Tumors, scene: Scene, settings: PosteriorSettings) -> 
         one.write(field)
         row[...] = field[atlas.tissue]
     return Ensemble(estimates, density)
-
-
-def dice_between(ensemble: Ensemble, level: float) -> NDArray[np.float64]:
-    """Dice of every member with every other where density >= level, (n, n); two empty ones agree."""
-    shown = (ensemble.density >= level).astype(np.float32)
-    shared, sizes = (shown @ shown.T).astype(np.float64), shown.sum(axis=1, dtype=np.float64)
-    total = sizes[:, None] + sizes[None]
-    return np.divide(2 * shared, total, out=np.ones_like(shared), where=total > 0)
-
-
-def representative(ensemble: Ensemble) -> tuple[int, dict[float, float]]:
-    """The member that agrees best with the others, and its mean Dice with them at each of `AGREED`."""
-    others = len(ensemble.estimates) - 1
-    agreement = {level: (dice_between(ensemble, level).sum(axis=1) - 1) / others for level in AGREED}
-    best = int(np.argmax(sum(agreement.values())))
-    return best, {level: float(values[best]) for level, values in agreement.items()}
 
 
 def summarize(

@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 
 from engine import FisherKolmogorovParameters, InputError, simulate
+from morph.ensemble import held_against, representative
 from morph.evidence import Estimate, Evidence
 from morph.outlines import Outlines
-from morph.posterior import PosteriorSettings, describe_tumors, find_posterior, representative, sample_tumors
+from morph.posterior import (
+    PosteriorSettings,
+    describe_tumors,
+    find_posterior,
+    sample_tumors,
+)
 from morph.posterior import grow_ensemble as grow
 from morph.scene import Scene
 from morph.uncertainty import AGREED, LEVELS, Posterior
@@ -87,11 +93,14 @@ def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
     outlines = Outlines(*scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
     tumors = sample_tumors(outlines, TRUTH, replace(SETTINGS, simulations=60, rounds=3))
     ensemble = grow(tumors, scene, replace(SETTINGS, members=10))
-    best, agreement = representative(ensemble)
+    best, agreement = representative(ensemble, np.zeros(10))
     shown = ensemble.density >= 0.1
     others = [m for i, m in enumerate(shown) if i != best]
     dice = np.mean([2 * (shown[best] & m).sum() / (shown[best].sum() + m.sum()) for m in others])
     assert agreement[0.1] == pytest.approx(dice)
+    spared = np.where(np.arange(10) == best, 1.0, 0.0)
+    assert representative(ensemble, spared)[0] != best  # typical, but it explains the masks far worse
+    assert held_against(ensemble, scene).min() < 0.2
     numbers = describe_tumors(tumors, outlines, lambda points: points, 0)
     assert all(len(values) == 60 for values in numbers.values())
 

@@ -1,0 +1,61 @@
+"""Equally probable tumors on the fine grid, and the one of them to deliver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morph.evidence import Estimate
+from morph.scene import Scene
+from morph.uncertainty import AGREED
+
+WORSE = 0.05
+"""Loss beyond the best member's from which on a member is not delivered (ours)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Equally probable tumors on the fine grid.
+
+    Attributes:
+        estimates: their numbers.
+        density: (n, voxels of tissue).
+    """
+
+    estimates: list[Estimate]
+    density: NDArray[np.float32]
+
+
+def held_against(ensemble: Ensemble, scene: Scene) -> NDArray[np.float64]:
+    """Loss of every member against the masks on the fine grid, (n,)."""
+    field = np.zeros(scene.fine.atlas.grid.shape, dtype=np.float32)
+    losses = []
+    for estimate, density in zip(ensemble.estimates, ensemble.density, strict=True):
+        field[scene.fine.atlas.tissue] = density
+        losses.append(scene.fine.fit(estimate, field).loss)
+    return np.array(losses)
+
+
+def dice_between(ensemble: Ensemble, level: float) -> NDArray[np.float64]:
+    """Dice of every member with every other where density >= level, (n, n); two empty ones agree."""
+    shown = (ensemble.density >= level).astype(np.float32)
+    shared, sizes = (shown @ shown.T).astype(np.float64), shown.sum(axis=1, dtype=np.float64)
+    total = sizes[:, None] + sizes[None]
+    return np.divide(2 * shared, total, out=np.ones_like(shared), where=total > 0)
+
+
+def representative(ensemble: Ensemble, losses: NDArray[np.float64]) -> tuple[int, dict[float, float]]:
+    """The member that agrees best with the others, and its mean Dice with them at each of `AGREED`.
+
+    Args:
+        ensemble: equally probable tumors.
+        losses: how badly each explains the masks (see `morph.evidence`), (n,); one that does so far worse than the
+            best is not delivered, however typical: where the masks say little, a tumor without a core may be.
+    """
+    others = len(ensemble.estimates) - 1
+    agreement = {level: (dice_between(ensemble, level).sum(axis=1) - 1) / others for level in AGREED}
+    typical = np.sum(list(agreement.values()), axis=0)
+    best = int(np.argmax(np.where(losses <= losses.min() + WORSE, typical, -np.inf)))
+    return best, {level: float(values[best]) for level, values in agreement.items()}
