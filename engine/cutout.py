@@ -11,8 +11,8 @@ from engine.atlas import Atlas
 from engine.domain import Domain, domain_of
 from engine.errors import InputError
 from engine.grid import Grid
-from engine.kernels.elasticity import prolong_add
 from engine.kernels.mass_effect import coarsen
+from engine.kernels.multigrid import prolong_add
 
 ALIGNMENT = 4
 """The coarse box has a multiple of this many cells along each axis, so that multigrid can halve it twice."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.kernels import elasticity as kernels
+from engine.kernels import multigrid as transfers
 
 Fields = NDArray[np.floating]
 
@@ -98,10 +99,10 @@ def v_cycle(levels: list[Level]) -> Fields:
     for fine, coarse in pairwise(levels):
         fine.smooth(SMOOTHING, SMOOTHED_BAND, from_zero=True)
         fine.residual(fine.b, fine.u, fine.r)
-        kernels.restrict(fine.r, coarse.free, coarse.rows, coarse.b)
+        transfers.restrict(fine.r, coarse.free, coarse.rows, coarse.b)
     levels[-1].smooth(COARSEST_STEPS, COARSEST_BAND, from_zero=True)
     for coarse, fine in pairwise(reversed(levels)):
-        kernels.prolong_add(coarse.u, fine.u, fine.free, fine.rows)
+        transfers.prolong_add(coarse.u, fine.u, fine.free, fine.rows)
         fine.smooth(SMOOTHING, SMOOTHED_BAND, from_zero=False)
     return levels[0].u
 
@@ -125,7 +126,7 @@ class Coarsening:
         """Prepare for a brain: 1 in its cells, 0 elsewhere, an even number of cells along each axis."""
         shape = tuple(n // 2 for n in inside.shape)
         count = np.zeros(shape, inside.dtype)
-        kernels.coarse_mean(inside, np.ones_like(count), count)
+        transfers.coarse_mean(inside, np.ones_like(count), count)
         self.share = 1 / np.maximum(count, 1)
         self.brain = np.zeros(shape, dtype=bool)
         self.brain[1:-1, 1:-1, 1:-1] = count[1:-1, 1:-1, 1:-1] >= 4
@@ -133,7 +134,7 @@ class Coarsening:
     def mean(self, values: Fields) -> Fields:
         """The means of a cell field that is 0 outside the brain."""
         out = np.zeros_like(self.share)
-        kernels.coarse_mean(values, self.share, out)
+        transfers.coarse_mean(values, self.share, out)
         return out
 
 
