@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -49,7 +50,9 @@ def test_python_of_the_readme_runs(repository: Path, tmp_path: Path) -> None:
 def test_python_is_python(document: str) -> None:
     for block in read_blocks(document):
         if block.language == PYTHON:
-            compile(block.code, f"line {block.line}", "exec")
+            assert ast.parse(block.code, f"line {block.line}").body, (
+                f"the block at line {block.line} holds no statement"
+            )
 
 
 def test_only_programs_that_a_reader_has(commands: list[list[str]]) -> None:
