@@ -1,7 +1,8 @@
 """What two outlines leave open: tumors in proportion to how probable they are.
 
 The density of (mu1, mu2, origin) given the outlines is prior times likelihood: the prior of generation (uniform D,
-rho and T, an origin anywhere in tissue; not its limits of size) and the likelihood of `morph.outlines`, with both thresholds averaged over.
+rho and T, an origin anywhere in tissue; not its limits of size) and the likelihood of `morph.outlines`, with both
+thresholds averaged over.
 It is sampled on the coarse grid (`morph.sampler`) around the tumor that the search found. Some of the tumors, drawn
 by weight, are then simulated on the fine grid: the ensemble that maps come from. Intervals come from all of them.
 
