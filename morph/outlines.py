@@ -52,6 +52,11 @@ class Outline:
     floor: float
     voxel_volume: float
 
+    @property
+    def volume(self) -> float:
+        """Of the tissue inside [ml]."""
+        return float(np.count_nonzero(self.distance > 0)) * self.voxel_volume / 1000
+
     def misfits(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
         """S [mm⁴] of a density (n,) cut at each of the thresholds, (m,)."""
         count = len(self.thresholds)

@@ -1,8 +1,9 @@
 """What two outlines leave open: tumors in proportion to how probable they are.
 
 The density of (mu1, mu2, origin) given the outlines is prior times likelihood: the prior of generation (uniform D,
-rho and T, an origin anywhere in tissue; not its limits of size) and the likelihood of `morph.outlines`, with both
-thresholds averaged over.
+rho and T, an origin anywhere in tissue, limits of size) and the likelihood of `morph.outlines`, with both thresholds
+averaged over. The limits of size give way to a visible core that is small or large: a tumor with at least half and at
+most twice its volume is always possible.
 It is sampled on the coarse grid (`morph.sampler`) around the tumor that the search found. Some of the tumors, drawn
 by weight, are then simulated on the fine grid: the ensemble that maps come from. Intervals come from all of them.
 
@@ -204,15 +205,23 @@ def _log_posterior(
         if np.isfinite(log)
     ]
     runs = simulate_stream(tumors, atlas)
+    smallest, largest = _sizes(outlines)
     for number in range(len(places)):
         judgment = None
         if np.isfinite(logs[number]):
             density = np.zeros(atlas.grid.shape, dtype=np.float32)
-            next(runs).write(density)
+            one = next(runs)
+            one.write(density)
             judgment = outlines.judge(density)
-            logs[number] += judgment.log_likelihood
+            logs[number] += judgment.log_likelihood if smallest <= one.volume <= largest else -np.inf
         seen.append(judgment)
     return logs
+
+
+def _sizes(outlines: Outlines) -> tuple[float, float]:
+    """Volumes [ml at c >= 0.7] between which a tumor can be."""
+    core = outlines.core.volume
+    return min(PRIOR.size[0], 0.5 * core), max(PRIOR.size[1], 2 * core)
 
 
 def _log_prior(mu1: float, mu2: float, origin: NDArray[np.float64], outlines: Outlines) -> float:

@@ -11,9 +11,10 @@ import pytest
 from engine import FisherKolmogorovParameters, InputError, simulate
 from morph.ensemble import held_against, representative
 from morph.evidence import Estimate, Evidence
-from morph.outlines import Outlines
+from morph.outlines import Judgment, Outlines
 from morph.posterior import (
     PosteriorSettings,
+    _log_posterior,
     describe_tumors,
     find_posterior,
     sample_tumors,
@@ -114,6 +115,17 @@ def test_less_sure_outlines_widen_the_intervals(scene: Scene) -> None:
         low, high = tumors.sample.quantiles(values, np.array([0.05, 0.95]))
         widths.append(high - low)
     assert widths[1] > 1.3 * widths[0]
+
+
+def test_a_tumor_without_a_dense_core_is_impossible_whatever_the_outlines_say(scene: Scene) -> None:
+    outlines = Outlines(*scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
+    for tumor, possible in ((TRUTH, True), (Estimate(8.0, 2.0, TRUTH.origin), False)):
+        seen: list[Judgment | None] = []
+        log = _log_posterior(np.zeros((1, 5)), outlines, tumor, seen)
+        assert seen[0] is not None and np.isfinite(seen[0].log_likelihood)
+        assert np.isfinite(log[0]) == possible
+    core = float(np.count_nonzero(scene.drawn[0].array)) * scene.fine.atlas.grid.voxel_volume
+    assert outlines.core.volume == pytest.approx(core, rel=0.1)
 
 
 @pytest.mark.parametrize("given", [{"rounds": 0}, {"simulations": 20}, {"members": 3}, {"correlation": 0.0}])
