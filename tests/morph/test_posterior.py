@@ -119,7 +119,7 @@ def test_less_sure_outlines_widen_the_intervals(scene: Scene) -> None:
 
 def test_a_tumor_without_a_dense_core_is_impossible_whatever_the_outlines_say(scene: Scene) -> None:
     outlines = Outlines(*scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
-    for tumor, possible in ((TRUTH, True), (Estimate(8.0, 2.0, TRUTH.origin), False)):
+    for tumor, possible in ((TRUTH, True), (Estimate(5.0, 2.6, TRUTH.origin), False)):
         seen: list[Judgment | None] = []
         log = _log_posterior(np.zeros((1, 5)), outlines, tumor, seen)
         assert seen[0] is not None and np.isfinite(seen[0].log_likelihood)
