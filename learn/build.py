@@ -26,7 +26,7 @@ from learn.checkpoints import SplitCheckpoints
 from learn.crop import Crop, atlas_context
 from learn.mixture import Mixture
 from learn.module import Optimization
-from learn.network import BLOCKS, InverseNetwork
+from learn.network import BLOCKS, LEAST_SIZE, InverseNetwork
 from learn.resume import CHECKPOINT
 from learn.targets import AXES, QUANTITIES, Targets
 from learn.weights import load_weights
@@ -62,6 +62,11 @@ def build_network(
         raise InputError(f"network.filters={filters}: give one positive number, or one for each of {BLOCKS} blocks")
     if not (isinstance(pool, int) and 1 <= pool <= min(crop.shape)):
         raise InputError(f"network.pool={pool}: give a whole number of voxels from 1 to {min(crop.shape)}")
+    if min(crop.shape) // pool < LEAST_SIZE:
+        raise InputError(
+            f"the network halves its input four times and needs {LEAST_SIZE} voxels along each axis, but network.pool="
+            f"{pool} leaves {min(crop.shape) // pool} of {min(crop.shape)}: use a smaller pool or a finer grid"
+        )
     outputs = mixture.outputs if mixture else len(targets)
     if not anchored:
         return distributed(InverseNetwork(widths, outputs, pool=pool), mixture)

@@ -28,6 +28,8 @@ KERNEL = 3
 MIDDLE = 1
 """The block whose features, 14 mm apart at 3.6 mm, still say where things are."""
 CONVOLUTIONS_PER_BLOCK = 4
+LEAST_SIZE = 15
+"""Voxels along an axis that survive the stem's stride and a halving after each block but the last."""
 COORDINATES = 3
 """The first channels of a context: where each voxel is, in the encoded units of the origin's targets."""
 MOMENTS = 2 * (2 + 2 * COORDINATES)

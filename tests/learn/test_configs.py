@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import DictConfig, OmegaConf
 
-from engine import PRIORS, Store
+from engine import GRIDS, PRIORS, InputError, Store, load_anatomy
+from engine.atlas import place
 from engine.command import compose, help_text, run_command
 from learn.augment import Augmentation
 from learn.build import build_network, read_settings
 from learn.crop import Crop
 from learn.module import Optimization
+from learn.network import LEAST_SIZE
 from learn.targets import Targets
 from learn.train import main
 
@@ -29,9 +32,9 @@ def test_every_experiment_composes(name: str) -> None:
 
 
 @pytest.mark.parametrize("group", ["network", "optimizer", "augmentation"])
-def test_every_choice_of_a_group_composes(group: str, store: Store) -> None:
+def test_every_choice_of_a_group_composes(group: str) -> None:
     """And what it describes can be built."""
-    atlas = store.load_atlas()
+    atlas = place(load_anatomy("sri24"), GRIDS["half"])
     for path in (CONF / group).glob("*.yaml"):
         config = compose("train", [f"{group}={path.stem}"])
         assert config[group]
@@ -40,6 +43,15 @@ def test_every_choice_of_a_group_composes(group: str, store: Store) -> None:
         network = config.network
         targets = Targets.named(config.targets)
         assert build_network(network.filters, network.anchored, targets, atlas, Crop.around(atlas), network.pool)
+
+
+def test_a_network_that_would_halve_its_input_away_is_refused(store: Store) -> None:
+    atlas, targets = store.load_atlas(), Targets.named(["mu1"])
+    crop = Crop.around(atlas)
+    pool = min(crop.shape) // LEAST_SIZE
+    assert build_network(4, False, targets, atlas, crop, pool)(torch.zeros(1, 1, *crop.shape)).shape == (1, 1)
+    with pytest.raises(InputError, match="needs 15 voxels"):
+        build_network(4, False, targets, atlas, crop, pool + 1)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "ablation").glob("*.yaml")))
