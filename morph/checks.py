@@ -18,6 +18,7 @@ from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, PRIORS
 from engine.mass_effect import FOLDED_WARNING
 from morph.evidence import MU1_RANGE, MU2_RANGE, Estimate, Fit
 from morph.mass_effect import Push
+from morph.patient import Patient
 from morph.uncertainty import Posterior
 
 Verdict = Literal["pass", "warn", "fail"]
@@ -61,6 +62,28 @@ def at_most(name: str, value: float, warn: float, fail: float, subject: str) -> 
     limit = fail if verdict == "fail" else warn
     relation = "at most" if verdict == "pass" else "above"
     return Check(name, float(value), limit, verdict, f"{subject} is {value:.3g}, {relation} {limit:.3g}")
+
+
+def check_answer(
+    fit: Fit, found: Estimate, density: NDArray[np.float32], focus: Patient, posterior: Posterior | None
+) -> list[Check]:
+    """Does the tumor explain the masks, with numbers that are possible and a density that is neither none nor all?
+
+    Args:
+        fit: of the tumor to the masks.
+        found: the tumor, in the atlas.
+        density: c [1] on the patient's grid.
+        focus: the patient with the masks of what was fitted.
+        posterior: what else the masks allow, if it was sampled.
+    """
+    return [
+        *check_fit(fit),
+        *check_thresholds(fit),
+        *check_ranges(found),
+        *check_patient_fit(density, fit, focus.masks.core, focus.masks.edema),
+        *check_density(density, focus.brain),
+        *([] if posterior is None else check_posterior(posterior)),
+    ]
 
 
 def check_fit(fit: Fit) -> list[Check]:

@@ -13,19 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import InputError, simulate
-from morph.checks import (
-    Check,
-    Verdict,
-    check_density,
-    check_fit,
-    check_network,
-    check_patient_fit,
-    check_posterior,
-    check_ranges,
-    check_size,
-    check_thresholds,
-    worst,
-)
+from morph.checks import Check, Verdict, check_answer, check_network, check_size, worst
 from morph.evidence import Estimate
 from morph.fallback import distance_density
 from morph.foci import Foci, split_foci
@@ -150,15 +138,7 @@ def _solve(scene: Scene, focus: Patient, brain: Brain | None, settings: Settings
     fit, posterior = find_tumor(scene, start, *settings)
     result = simulate([fit.estimate.parameters()], scene.fine.atlas)
     density = scene.deliver(result.density[0])
-    checks += [
-        *check_fit(fit),
-        *check_thresholds(fit),
-        *check_ranges(fit.estimate),
-        *check_patient_fit(density.array, fit, focus.masks.core, focus.masks.edema),
-        *check_density(density.array, focus.brain),
-        *([] if posterior is None else check_posterior(posterior)),
-        check_size(float(result.volumes[0])),
-    ]
+    checks += [*check_answer(fit, fit.estimate, density.array, focus, posterior), check_size(float(result.volumes[0]))]
     return density if posterior is None else posterior.density_mean
 
 

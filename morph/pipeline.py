@@ -16,17 +16,12 @@ from engine import InputError
 from engine.parameters import Parameters
 from morph.answer import Personalization
 from morph.checks import (
-    check_density,
+    check_answer,
     check_estimate,
-    check_fit,
     check_network,
     check_origin,
-    check_patient_fit,
-    check_posterior,
     check_push,
-    check_ranges,
     check_size,
-    check_thresholds,
     worst,
 )
 from morph.evidence import Estimate, Fit
@@ -203,13 +198,8 @@ class Road:
         result = grow([fit.estimate.parameters()], scene.fine.rest)
         density, origin = scene.deliver(result.density[0]), scene.place_of(fit.estimate)
         self.checks += [
-            *check_fit(fit),
-            *check_thresholds(fit),
-            *check_ranges(found),
+            *check_answer(fit, found, density.array, self.patient, self.posterior),
             *([] if self.estimate is None else check_estimate(self.estimate, found, self.brain.fine.grid.extent)),
-            *check_patient_fit(density.array, fit, self.patient.masks.core, self.patient.masks.edema),
-            *check_density(density.array, self.patient.brain),
-            *([] if self.posterior is None else check_posterior(self.posterior)),
             check_origin(_distance_to_brain(origin, self.patient)),
             check_size(float(result.volumes[0]) * (found.mu1 / fit.estimate.mu1) ** 3),
         ]
