@@ -171,7 +171,7 @@ class Road:
         maps = (Volume(m, anatomy.affine) for m in (anatomy.white_matter, anatomy.gray_matter, anatomy.csf))
         white, gray, csf = (warp.to_patient(m, patient.t1, "linear") for m in maps)
         warped = normalized((white, gray, csf), patient.brain, "atlas")
-        seen = patient.tissue or classify(patient.t1, warped, self.hidden)
+        seen = patient.tissue or classify(patient.t1, warped, self.whole.masks.edema)
         self.checks.append(check_masks(self.whole.masks.edema, warped.matter))
         self.checks.append(check_white_matter(warped, seen, self.hidden))
         if self.space == "atlas":
