@@ -11,9 +11,6 @@ from morph.evidence import Estimate
 from morph.scene import Scene
 from morph.uncertainty import AGREED
 
-WORSE = 0.05
-"""Loss beyond the best member's from which on a member is not delivered (ours)."""
-
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
@@ -47,15 +44,16 @@ def dice_between(ensemble: Ensemble, level: float) -> NDArray[np.float64]:
 
 
 def representative(ensemble: Ensemble, losses: NDArray[np.float64]) -> tuple[int, dict[float, float]]:
-    """The member that agrees best with the others, and its mean Dice with them at each of `AGREED`.
+    """The member that agrees best with the others and with the masks; its mean Dice with them at each of `AGREED`.
+
+    The others speak for what is not seen, the masks for what is: where outlines say little, the typical tumor may
+    explain them badly.
 
     Args:
         ensemble: equally probable tumors.
-        losses: how badly each explains the masks (see `morph.evidence`), (n,); one that does so far worse than the
-            best is not delivered, however typical: where the masks say little, a tumor without a core may be.
+        losses: 1 minus the agreement of each with the masks (see `morph.evidence`), (n,).
     """
     others = len(ensemble.estimates) - 1
     agreement = {level: (dice_between(ensemble, level).sum(axis=1) - 1) / others for level in AGREED}
-    typical = np.sum(list(agreement.values()), axis=0)
-    best = int(np.argmax(np.where(losses <= losses.min() + WORSE, typical, -np.inf)))
+    best = int(np.argmax(np.mean(list(agreement.values()), axis=0) - losses))
     return best, {level: float(values[best]) for level, values in agreement.items()}

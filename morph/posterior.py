@@ -7,8 +7,8 @@ most twice its volume is always possible.
 It is sampled on the coarse grid (`morph.sampler`) around the tumor that the search found. Some of the tumors, drawn
 by weight, are then simulated on the fine grid: the ensemble that maps come from. Intervals come from all of them.
 
-The tumor that is delivered is the one of the ensemble that agrees best with all the others, so that as little as
-possible is lost whichever of them is the true one.
+The tumor that is delivered is the one of the ensemble that agrees best with all the others and with the masks, so that
+as little as possible is lost whichever of them is the true one (`morph.ensemble`).
 """
 
 from __future__ import annotations
