@@ -7,6 +7,8 @@ observation, and -2 log L = (integral of d² over the outline) / (4 pi l² s²) 
 The integral needs no front: it is twice the integral of the distance to the outline over the voxels that are inside
 one and outside the other. How large s is, nobody knows; with a flat prior of log s², L = (S + S_0)^(-n / 2), where S
 is that integral and S_0 stands for the errors of the grid. So the misfit that remains widens the answer by itself.
+Counting patches instead of inverting the correlation makes it a working likelihood: `benches/calibration.py` holds it
+against known tumors.
 
 The densities at which T1Gd and FLAIR begin to show tumor are uniform in their ranges and independent, and L is their
 mean over both.
@@ -30,6 +32,8 @@ from morph.volume import Volume
 
 GRID_ERROR = 0.25
 """Standard deviation [voxels] of a front that a grid resolves no better (ours): sets S_0."""
+ISOTROPIC = 0.1
+"""Difference of voxel edges, as a share of the shortest, up to which voxels count as cubes (ours)."""
 FAR = np.float32(100.0)
 """Distance [mm] beyond which an outline counts as this far."""
 
@@ -120,15 +124,27 @@ def signed_distance(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> ND
         mask: neither empty nor everything.
         spacing: voxel edges [mm], (3,).
     """
-    inside, outside = (ndimage.distance_transform_edt(m, sampling=spacing) for m in (mask, ~mask))
-    half = 0.5 * float(np.min(spacing))  # from a voxel's center to its face
-    return np.where(mask, inside - half, half - outside).astype(np.float32)
+    inside, to_inside = _distance_and_step(mask, spacing)
+    outside, to_outside = _distance_and_step(~mask, spacing)
+    return np.where(mask, inside - to_inside, to_outside - outside).astype(np.float32)
+
+
+def _distance_and_step(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> tuple[NDArray, NDArray | float]:
+    """Distance [mm] to the nearest voxel center outside a mask, and the part of it beyond the face between both."""
+    if np.ptp(spacing) <= ISOTROPIC * np.min(spacing):
+        return ndimage.distance_transform_edt(mask, sampling=spacing), 0.5 * float(np.min(spacing))
+    distance, nearest = ndimage.distance_transform_edt(mask, sampling=spacing, return_indices=True)
+    way = (nearest - np.indices(mask.shape)) * spacing[:, None, None, None]
+    step = np.linalg.norm(way * spacing[:, None, None, None], axis=0)
+    return distance, 0.5 * np.divide(step, distance, out=np.zeros_like(distance), where=distance > 0)
 
 
 def _distance_on(mask: Volume, atlas: Atlas) -> NDArray[np.float64]:
     """Mean distance to a mask's outline [mm] in every tissue voxel of a grid, (n,); far away where no image is."""
     distance = np.clip(signed_distance(mask.array > 0, mask.spacing), -FAR, FAR)
-    return (average_onto(mask.with_array(distance + FAR), atlas.grid)[atlas.tissue] - FAR).astype(np.float64)
+    seen = average_onto(mask.with_array(np.ones_like(distance)), atlas.grid)[atlas.tissue]
+    mean = average_onto(mask.with_array(distance), atlas.grid)[atlas.tissue]
+    return np.divide(mean, seen, out=np.full_like(mean, -FAR), where=seen > 1e-3).astype(np.float64)
 
 
 def _outline(distance: NDArray[np.float64], bounds: tuple[float, float], spacing: float, correlation: float) -> Outline:

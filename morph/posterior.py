@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import PRIORS, FisherKolmogorovParameters, InputError, random_stream, simulate_stream
+from engine.sampling import Range
 from morph.ensemble import Ensemble, held_against, representative
 from morph.evidence import MU1_RANGE, MU2_RANGE, Estimate, Fit
 from morph.outlines import Judgment, Outlines
@@ -122,19 +123,22 @@ def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -
     return ensemble.estimates[best], summarize(tumors, ensemble, agreement, outlines, scene, settings.seed)
 
 
-def sample_tumors(outlines: Outlines, center: Estimate, settings: PosteriorSettings) -> Tumors:
+def sample_tumors(
+    outlines: Outlines, center: Estimate, settings: PosteriorSettings, sizes: Range | None = None
+) -> Tumors:
     """Sample the tumors that two outlines allow.
 
     Args:
         outlines: on the coarse grid.
         center: where to begin.
         settings: see there.
+        sizes: volumes [ml at c >= 0.7] between which a tumor can be; by default the prior's, wider for what is seen.
 
     Raises:
         InputError: none of the simulated tumors is possible at all.
     """
     seen: list[Judgment | None] = []
-    target = partial(_log_posterior, outlines=outlines, center=center, seen=seen)
+    target = partial(_log_posterior, outlines=outlines, center=center, seen=seen, sizes=sizes or _sizes(outlines))
     rng = random_stream(settings.seed, SAMPLING)
     try:
         sample = explore(target, np.full(len(STEPS), FIRST_SPREAD), settings.simulations, settings.rounds, rng)
@@ -193,7 +197,7 @@ def summarize(
 
 
 def _log_posterior(
-    places: NDArray[np.float64], outlines: Outlines, center: Estimate, seen: list[Judgment | None]
+    places: NDArray[np.float64], outlines: Outlines, center: Estimate, seen: list[Judgment | None], sizes: Range
 ) -> NDArray[np.float64]:
     """Logarithm of prior times likelihood of places (n, 5), (n,); `seen` gets what the outlines say of each."""
     atlas = outlines.atlas
@@ -205,7 +209,6 @@ def _log_posterior(
         if np.isfinite(log)
     ]
     runs = simulate_stream(tumors, atlas)
-    smallest, largest = _sizes(outlines)
     for number in range(len(places)):
         judgment = None
         if np.isfinite(logs[number]):
@@ -213,12 +216,12 @@ def _log_posterior(
             one = next(runs)
             one.write(density)
             judgment = outlines.judge(density)
-            logs[number] += judgment.log_likelihood if smallest <= one.volume <= largest else -np.inf
+            logs[number] += judgment.log_likelihood if sizes[0] <= one.volume <= sizes[1] else -np.inf
         seen.append(judgment)
     return logs
 
 
-def _sizes(outlines: Outlines) -> tuple[float, float]:
+def _sizes(outlines: Outlines) -> Range:
     """Volumes [ml at c >= 0.7] between which a tumor can be."""
     core = outlines.core.volume
     return min(PRIOR.size[0], 0.5 * core), max(PRIOR.size[1], 2 * core)

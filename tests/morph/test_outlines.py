@@ -90,3 +90,24 @@ def test_no_tumor_at_all_is_judged_too() -> None:
     assert np.isfinite(judged.log_likelihood)
     noise = random_stream(0).uniform(size=GRID.shape).astype(np.float32)
     assert np.isfinite(Outlines(ball(18.0), ball(24.0), brain(), CORRELATION).judge(noise).log_likelihood)
+
+
+def test_distances_in_slices_are_taken_to_the_faces_between_voxels() -> None:
+    mask = np.zeros((30, 30, 12), dtype=bool)
+    mask[8:22, 8:22, 4:8] = True
+    distance = signed_distance(mask, np.array([1.0, 1.0, 5.0]))
+    assert distance[15, 15, 7] == pytest.approx(2.5) and distance[15, 15, 8] == pytest.approx(-2.5)
+    assert distance[8, 15, 5] == pytest.approx(0.5) and distance[7, 15, 5] == pytest.approx(-0.5)
+    cubes = signed_distance(mask, np.ones(3))
+    assert cubes[15, 15, 7] == pytest.approx(0.5) and cubes[5, 15, 5] == pytest.approx(-2.5)
+
+
+def test_an_outline_at_the_edge_of_the_image_is_as_far_as_the_image_says() -> None:
+    whole = ball(24.0)
+    cut = Volume(whole.array[:, :, : whole.array.shape[2] // 2 + 1].copy(), whole.affine)
+    atlas = brain()
+    seen, known = Outlines(cut, cut, atlas, 10.0), Outlines(whole, whole, atlas, 10.0)
+    x, y, z = np.indices(GRID.shape)
+    ball_below_the_cut = (np.hypot(np.hypot(x - 19.5, y - 19.5), z - 19.5) * GRID.spacing <= 24) & (z <= 20)
+    apart = np.abs(seen.core.distance - known.core.distance)[ball_below_the_cut[atlas.tissue]]
+    assert apart.max() < 3.0

@@ -121,7 +121,7 @@ def test_a_tumor_without_a_dense_core_is_impossible_whatever_the_outlines_say(sc
     outlines = Outlines(*scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
     for tumor, possible in ((TRUTH, True), (Estimate(5.0, 2.6, TRUTH.origin), False)):
         seen: list[Judgment | None] = []
-        log = _log_posterior(np.zeros((1, 5)), outlines, tumor, seen)
+        log = _log_posterior(np.zeros((1, 5)), outlines, tumor, seen, (2.0, 420.0))
         assert seen[0] is not None and np.isfinite(seen[0].log_likelihood)
         assert np.isfinite(log[0]) == possible
     core = float(np.count_nonzero(scene.drawn[0].array)) * scene.fine.atlas.grid.voxel_volume
