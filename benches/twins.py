@@ -8,8 +8,8 @@ Each twin is a tumor of the whole-brain prior grown in MNI152, with masks at ran
 drawn with errors of 1 mm (`deviation=`); the pipeline sees that brain's images and the drawn masks. Three stages are
 measured: `network` is the published pipeline (estimate solved in the atlas, density warped back), `patient_space`
 solves the same estimate in the patient's tissue, `refined` searches there, samples what the masks leave open and
-delivers the most typical tumor; it is told which share of the true numbers its intervals hold. Scores are taken in
-the patient's space.
+delivers the tumor that agrees best with the others and the masks; it is told which share of the true numbers its
+intervals hold. Scores are taken in the patient's space.
 With model=mass_effect the tumors push their brains aside, and a fourth stage, `mass_effect`, answers with that model;
 the other three answer with the first one, and it is told how far each answer's displacement is from the true one.
 An answer is `wrong` if its Dice at 0.1 is below 0.5, or if its volume at 0.1 is off by more than a factor of 3; a

@@ -6,10 +6,11 @@
 and the other way round; an irrotational u cannot tell, a sheared one does.)
 
 Space: finite volumes on a staggered grid (u_x on x faces, ...), normal stresses in cells, shear stresses on edges with
-the mean of μ over the brain's cells around; second order. The operator is symmetric and minus it positive definite,
-translations and rotations are free of stress, and in a uniform medium ∇·u = γ c / (λ + 2 μ) + const in every cell of a
-box. Solver: conjugate gradients, preconditioned by one V-cycle of multigrid (`engine.multigrid`), to a relative
-residual of `TOLERANCE`, from any first guess.
+the mean of μ over the brain's cells around, twice as much along a flat skull, which is half a cell from what moves
+along it; second order, first along the steps of a slanting skull. The operator is symmetric and minus it positive
+definite, translations and rotations are free of stress, and in a uniform medium ∇·u = γ c / (λ + 2 μ) + const in every
+cell of a box. Solver: conjugate gradients, preconditioned by one V-cycle of multigrid (`engine.multigrid`), to a
+relative residual of `TOLERANCE`, from any first guess.
 
 Source: Ezhov et al., Learn-Morph-Infer, Medical Image Analysis 83 (2023) 102672, equations 5-7, and the authors'
 published code for the moduli.

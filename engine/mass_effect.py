@@ -11,8 +11,9 @@ the first solution moves a coarse copy of all fields, the second sees where that
 the second plus half of what the next interval is expected to add, so that an interval's growth sees its mean anatomy;
 the last move ends at T with exactly u(T). Observed order in time: 1 to 1.5 where nothing folds, below 1 where it does.
 
-c >= 0 always; compression may lift it above 1, which is reported and not clipped. Each tissue's mass is conserved to
-rounding, and with γ = 0 the numbers are the first model's.
+c >= 0 always. A move may compress it to above 1, the carrying capacity: the next interval's growth takes that for 1,
+and what the last move leaves above 1 is reported (`highest_density`). Each tissue's mass is conserved to rounding, and
+with γ = 0 the numbers are the first model's.
 
 The model is the paper's, with its limit: strains are taken as small, and v as ∂u/∂t at a fixed point. Soft CSF between
 hard walls is compressed by more than that allows; `folded` says how much of the brain is.
@@ -40,6 +41,8 @@ from engine.pushed import Counts, Pushed, pushed_of
 from engine.threads import run_in_order
 from engine.time_steps import REACTION, Schedule, schedule
 
+PHYSICS_VERSION = 3
+"""Raised when the same parameters give other numbers; the first model has a version of its own."""
 DISPLACEMENT_SPACING = 3.6
 """Voxel [mm] on which the displacement is solved for (chosen by us). On half of it, for six times the cost, five
 tumors at 128³ move by 0.16 to 2.5 mm in the mean: the largest error of the defaults (benches/mass_effect.py)."""

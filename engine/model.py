@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from engine.atlas import Atlas
 from engine.errors import InputError
+from engine.fisher_kolmogorov import PHYSICS_VERSION as FISHER_KOLMOGOROV_VERSION
+from engine.mass_effect import PHYSICS_VERSION as MASS_EFFECT_VERSION
 from engine.parameters import COUPLING, FisherKolmogorovParameters, MassEffectParameters, Parameters
 from engine.sampling import Range, random_stream
 
@@ -46,6 +48,11 @@ class Model:
     def has_mass_effect(self) -> bool:
         """Whether tumors push."""
         return self.name == "mass_effect"
+
+    @property
+    def physics_version(self) -> int:
+        """Version of what its parameters mean, for stores and weights."""
+        return MASS_EFFECT_VERSION if self.has_mass_effect else FISHER_KOLMOGOROV_VERSION
 
     @property
     def attributes(self) -> dict[str, Any]:

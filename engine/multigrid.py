@@ -34,7 +34,8 @@ class Level:
     Attributes:
         inside: 1 in the cells of the brain, 0 elsewhere, (x, y, z).
         free: 1 on the faces between two cells of the brain, 0 on the others, which are held; (3, x, y, z).
-        edge_share: 1 / number of the brain's cells around each edge, (3, x, y, z).
+        edge_share: what the sum of the brain's cells around each edge is multiplied by, (3, x, y, z); see
+            `_edge_share`.
     """
 
     def __init__(self, brain: NDArray[np.bool_], dtype: type) -> None:
@@ -51,8 +52,7 @@ class Level:
         self._zero = np.zeros(vector, dtype)
         self.span = _plane_spans(brain)
         self.rows = (self.free > 0).any((0, 3))
-        around = np.stack([_edge_sum(self.inside, first, second) for first, second in ((0, 1), (0, 2), (1, 2))])
-        self.edge_share = 1 / np.maximum(around, 1)
+        self.edge_share = np.stack([_edge_share(self.inside, *axes) for axes in ((0, 1), (0, 2), (1, 2))])
         self.largest = 0.0
 
     @property
@@ -107,11 +107,16 @@ def v_cycle(levels: list[Level]) -> Fields:
     return levels[0].u
 
 
-def _edge_sum(values: Fields, first: int, second: int) -> Fields:
-    """Sum over the four cells around each edge that the lower faces along two axes share."""
-    pair = values + np.roll(values, 1, first)
-    total: Fields = pair + np.roll(pair, 1, second)
-    return total
+def _edge_share(inside: Fields, first: int, second: int) -> Fields:
+    """1 / number of the brain's cells around each edge that the lower faces along two axes share; 1 at a flat wall.
+
+    A wall has two cells on one side. What moves along it does so half a cell from where it is held, not a whole one,
+    so the shear there is twice the difference: the sum of both cells instead of their mean.
+    """
+    behind, below = np.roll(inside, 1, first), np.roll(inside, 1, second)
+    around = inside + behind + below + np.roll(behind, 1, second)
+    flat = (around == 2) & (inside != np.roll(behind, 1, second))
+    return np.where(flat, 1, 1 / np.maximum(around, 1)).astype(inside.dtype)
 
 
 class Coarsening:

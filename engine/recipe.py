@@ -16,7 +16,6 @@ from engine.acceptance import Acceptance
 from engine.atlas import Atlas, load_atlas
 from engine.backends import Backend, choose_backend
 from engine.errors import InputError
-from engine.fisher_kolmogorov import PHYSICS_VERSION
 from engine.grid import Grid
 from engine.model import Model, model_of
 from engine.parameters import Parameters
@@ -60,7 +59,7 @@ def describe(
     grid = atlas.grid
     return {
         "schema_version": SCHEMA_VERSION,
-        "physics_version": PHYSICS_VERSION,
+        "physics_version": (model or Model()).physics_version,
         **(model or Model()).attributes,
         "scheme": scheme,
         "atlas": {"name": atlas.name, "content_hash": atlas.content_hash, "files": files},
@@ -135,7 +134,7 @@ def recipe_of(attributes: Mapping[str, Any], backend: str | Backend) -> Recipe:
 def _recipe(text: str, backend: Any) -> Recipe:
     about = json.loads(text)
     runner = choose_backend(backend) if isinstance(backend, str) else backend
-    ours = {"physics_version": PHYSICS_VERSION, **asdict(this_machine(runner))}
+    ours = {"physics_version": model_of(about).physics_version, **asdict(this_machine(runner))}
     for key, value in ours.items():
         if about[key] != value:
             raise InputError(f"the store was made with {key}={about[key]}, here it is {value}: rows would differ")

@@ -143,6 +143,7 @@ def simulate(
         ended.append(one.ended)
         pushed += [] if one.pushed is None else [one.pushed]
     _warn_of_folds(pushed)
+    _warn_of_failed_solves(batch, ended)
     return SimulationResult(density, volumes, tuple(ended), updates, tuple(pushed))
 
 
@@ -262,6 +263,16 @@ def _warn_of_folds(pushed: Sequence[Pushed]) -> None:
         warnings.warn(
             f"the displacement folds {100 * worst:.1f}% of the brain, more than {100 * FOLDED_WARNING:.0f}%: the tumor "
             "is too large or the coupling too strong for small strains, so do not believe it",
+            stacklevel=3,
+        )
+
+
+def _warn_of_failed_solves(batch: Sequence[Parameters], ended: Sequence[str]) -> None:
+    failed = [str(one) for one, how in zip(batch, ended, strict=True) if how == "not_converged"]
+    if failed:
+        warnings.warn(
+            f"the displacement of {len(failed)} of {len(batch)} tumors could not be solved for, do not use their "
+            f"densities, which stopped there: {failed[0]}",
             stacklevel=3,
         )
 

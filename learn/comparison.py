@@ -76,6 +76,7 @@ def evaluate(estimator: Estimator, store: Store, rows: NDArray[np.integer], back
             some, outside = predicted_tumors(predicted, atlas, model)
             again = simulate(some, atlas, backend=backend, scheme=scheme)
             parameters = {name: values[batch] for name, values in columns.items()} | thresholds_of(batch)
+            again.density[[how == "not_converged" for how in again.ended]] = 0  # no answer
             densities = [density_errors(t, p, atlas) for t, p in zip(true, again.density, strict=True)]
             parts.append(parameter_errors(parameters, predicted, atlas.grid.extent) | _stack(densities))
             tumors += some

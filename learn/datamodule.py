@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, DistributedSampler
 
 from engine import InputError, Store
-from engine.fisher_kolmogorov import PHYSICS_VERSION
 from engine.model import model_of
 from learn.augment import Augmentation
 from learn.crop import Crop, memory_needed
@@ -131,11 +130,11 @@ def refuse_old_physics(store: Store) -> None:
     Raises:
         InputError: the store is of another version of the physics.
     """
-    version = store.attributes.get("physics_version")
-    if version != PHYSICS_VERSION:
+    version, ours = store.attributes.get("physics_version"), model_of(store.attributes).physics_version
+    if version != ours:
         raise InputError(
             f"the store {store.place} was simulated with physics version {version}, this program has version "
-            f"{PHYSICS_VERSION}: generate it again with python -m engine.generate"
+            f"{ours}: generate it again with python -m engine.generate"
         )
 
 

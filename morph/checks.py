@@ -25,6 +25,8 @@ Verdict = Literal["pass", "warn", "fail"]
 SEVERITY: tuple[Verdict, ...] = ("pass", "warn", "fail")
 EDGE_SHARE = 0.02
 """How close to the edge of its range a threshold may lie, as a share of the range (ours)."""
+LEAST_GAIN = 0.01
+"""What a push must take off the loss before it counts as helping: it is searched for longer than no push (ours)."""
 VISIBLE = 0.1
 """Density [1] above which a voxel counts as invaded when the size of an answer is checked (ours)."""
 
@@ -64,14 +66,11 @@ def at_most(name: str, value: float, warn: float, fail: float, subject: str) -> 
     return Check(name, float(value), limit, verdict, f"{subject} is {value:.3g}, {relation} {limit:.3g}")
 
 
-def check_answer(
-    fit: Fit, found: Estimate, density: NDArray[np.float32], focus: Patient, posterior: Posterior | None
-) -> list[Check]:
+def check_answer(fit: Fit, density: NDArray[np.float32], focus: Patient, posterior: Posterior | None) -> list[Check]:
     """Does the tumor explain the masks, with numbers that are possible and a density that is neither none nor all?
 
     Args:
         fit: of the tumor to the masks.
-        found: the tumor, in the atlas.
         density: c [1] on the patient's grid.
         focus: the patient with the masks of what was fitted.
         posterior: what else the masks allow, if it was sampled.
@@ -79,7 +78,7 @@ def check_answer(
     return [
         *check_fit(fit),
         *check_thresholds(fit),
-        *check_ranges(found),
+        *check_ranges(fit.estimate),
         *check_patient_fit(density, fit, focus.masks.core, focus.masks.edema),
         *check_density(density, focus.brain),
         *([] if posterior is None else check_posterior(posterior)),
@@ -178,9 +177,9 @@ def check_push(push: Push, fit: Fit) -> list[Check]:
         at_most("push_furthest", push.furthest, 20.0, np.inf, "longest displacement in mm"),
         at_least(
             "push_agreement", push.agreement, 0.8, -np.inf,
-            "share of the pushed places beside the tumor where the model's tissue is the patient's",
+            "share of the pushed places beside the tumor that taking the push back and giving it again restores",
         ),
-        at_least("push_gain", gain, 0.0, -np.inf, "what pushing takes off the first model's loss"),
+        at_least("push_gain", gain, LEAST_GAIN, -np.inf, "what pushing takes off the first model's loss"),
     ]  # fmt: skip
 
 

@@ -50,10 +50,14 @@ def representative(ensemble: Ensemble, losses: NDArray[np.float64]) -> tuple[int
     explain them badly.
 
     Args:
-        ensemble: equally probable tumors.
+        ensemble: equally probable tumors; a heavy one may be in it several times, and is no other to itself.
         losses: 1 minus the agreement of each with the masks (see `morph.evidence`), (n,).
     """
-    others = len(ensemble.estimates) - 1
-    agreement = {level: (dice_between(ensemble, level).sum(axis=1) - 1) / others for level in AGREED}
+    other = np.array([[one != two for two in ensemble.estimates] for one in ensemble.estimates])
+    count = other.sum(axis=1)
+    agreement = {}
+    for level in AGREED:
+        total = (dice_between(ensemble, level) * other).sum(axis=1)
+        agreement[level] = np.divide(total, count, out=np.ones_like(total), where=count > 0)
     best = int(np.argmax(np.mean(list(agreement.values()), axis=0) - losses))
     return best, {level: float(values[best]) for level, values in agreement.items()}

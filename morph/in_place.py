@@ -2,7 +2,7 @@
 
 Where the images lie on the atlas' own grid, the masks can be shown to the network as they are: its estimate costs
 nothing, and a brain that fits the atlas only roughly still gives the search a good start. On any other grid the
-search starts from the masks alone. Checks of a registration have nothing to check here; all others are asked.
+search starts from the masks alone. Checks of a registration have nothing to check here; those of the answer are asked.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _solve(scene: Scene, focus: Patient, brain: Brain | None, settings: Settings
     fit, posterior = find_tumor(scene, start, *settings)
     result = simulate([fit.estimate.parameters()], scene.fine.atlas)
     density = scene.deliver(result.density[0])
-    checks += [*check_answer(fit, fit.estimate, density.array, focus, posterior), check_size(float(result.volumes[0]))]
+    checks += [*check_answer(fit, density.array, focus, posterior), check_size(float(result.volumes[0]))]
     return density if posterior is None else posterior.density_mean
 
 

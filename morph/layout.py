@@ -74,13 +74,16 @@ PRODUCTS = {
         "label-CTV_desc-density_mask", "Highest densities, as much volume as the standard margin", "mask"
     ),
     "ctv_probability.nii.gz": _image(
-        "label-CTV_desc-probability_mask", "Where tumor is likelier than a chosen probability", "mask"
+        "label-CTV_desc-probability_mask",
+        "Where the model's density exceeds a level with a chosen probability, and the core",
+        "mask",
     ),
     "rtstruct.dcm": Product("{}/rt/{}_rtstruct.dcm", "Contours as a DICOM structure set"),
     "segmentation.dcm": Product("{}/rt/{}_segmentation.dcm", "Masks as a DICOM segmentation"),
     "tissue_before.nii.gz": _image("seg-tissue_desc-before_dseg", "Tissue before the tumor pushed it", "labels"),
     "displacement.nii.gz": Product(
-        "{}/registration/{}_displacement.nii.gz", "How far the tumor has moved the tissue at each voxel, mm RAS"
+        "{}/registration/{}_displacement.nii.gz",
+        "How far what is now at a voxel was moved, mm RAS: it came from x - d",
     ),
     "models.png": Product("{}/figures/{}_models.png", "Both models' densities, and the displacement"),
     "overview.png": Product("{}/figures/{}_overview.png", "Three planes with masks and density contours"),

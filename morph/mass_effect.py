@@ -94,7 +94,9 @@ class Push:
         tissue_before: labels (see `Tissue.labels`) of the brain before it was pushed.
         minimum_jacobian: lowest det(I + grad u) in the brain [1].
         folded: part of the brain where it is not positive [1].
-        agreement: part of the pushed places beside the tumor where the model's tissue is what is seen there [1].
+        agreement: part of the pushed places beside the tumor where the model's tissue is what is seen there [1]. The
+            brain at rest was made by taking the push back, so this says whether that succeeded, not whether the brain
+            was ever pushed.
         converged: whether the displacement could be solved for.
         first: the first model's fit, and `first_density` its density.
     """
@@ -175,6 +177,12 @@ def displacement_of(estimate: Estimate, evidence: Evidence) -> Vectors:
     return grow([moved.parameters()], evidence.rest, evidence.hopeless, PUSH_ACCURACY).displacement[0]
 
 
+def seen_place(estimate: Estimate, pushed: Pushed, scene: Scene) -> NDArray[np.float64]:
+    """Where the tissue that a tumor began in is seen after the push, in the patient's world [mm], (3,)."""
+    there = flow(pushed.displacement, scene.fine.atlas.grid.spacing)
+    return scene.place_of(_with_origin(estimate, scene.fine, there))
+
+
 def measure_push(scene: Scene, pushed: Pushed, first: Fit, patient: Patient, tissue: Volume) -> Push:
     """What the final simulation did to the brain.
 
@@ -204,7 +212,7 @@ def describe_push(push: Push, fit: Fit | None) -> dict[str, Any]:
     """What parameters.json says of the displacement, and of how well both models explain the masks.
 
     Lengths are the patient's mm; `origin` is a fraction of the cube, the first model's in the brain as it is seen and
-    the second's in the brain at rest.
+    the second's in the brain at rest (`origin_mm` of the answer is where that tissue is seen).
     """
     fits = {"fisher_kolmogorov": push.first, "mass_effect": fit}
     return {

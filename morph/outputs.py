@@ -123,17 +123,19 @@ def describe_answer(
     """What parameters.json says.
 
     `parameters` has lengths in the patient's mm and the origin both as a fraction of the cube of `space` and in the
-    patient's world. `atlas_space` is the same tumor carried to the atlas, with lengths in its mm; `network` is the
+    patient's world; of a tumor that pushes the first is in the brain at rest and the second where that tissue is seen.
+    `atlas_space` is the same tumor carried to the atlas, with lengths in its mm; `network` is the
     network's estimate of it, and `rejected` a fit that did not pass its checks, both likewise in atlas space.
     """
     delivered = answer.parameters is not None
     found = _estimate(answer.found)
+    pushes = (config.get("model") or {}).get("name") == "mass_effect" or answer.push is not None
     files = () if brain.estimator is None else brain.estimator.files
     thresholds = None
     if answer.parameters is not None and answer.fit is not None:
         thresholds = {"core": answer.fit.core_threshold, "edema": answer.fit.edema_threshold}
     return {
-        "model": "fisher_kolmogorov" if answer.push is None else "mass_effect",
+        "model": "mass_effect" if pushes else "fisher_kolmogorov",
         "parameters": _parameters(answer),
         "atlas_space": found if delivered else None,
         "thresholds": thresholds,

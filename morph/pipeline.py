@@ -38,7 +38,7 @@ from morph.input_checks import (
     check_scale,
     check_white_matter,
 )
-from morph.mass_effect import MassEffect, Push, let_push, measure_push
+from morph.mass_effect import MassEffect, Push, let_push, measure_push, seen_place
 from morph.orientation import orientation_margin
 from morph.patient import Patient, crop
 from morph.posterior import PosteriorSettings, find_tumor
@@ -196,20 +196,25 @@ class Road:
         """The density of a fit on the T1's grid, if it passes its checks; `first` is the first model's fit."""
         found = scene.into_atlas(fit.estimate)
         result = grow([fit.estimate.parameters()], scene.fine.rest)
-        density, origin = scene.deliver(result.density[0]), scene.place_of(fit.estimate)
+        density = scene.deliver(result.density[0])
+        pushed = result.pushed[0] if result.pushed else None
+        origin = seen_place(fit.estimate, pushed, scene) if pushed else scene.place_of(fit.estimate)
         self.checks += [
-            *check_answer(fit, found, density.array, self.patient, self.posterior),
+            *check_answer(fit, density.array, self.patient, self.posterior),
             *([] if self.estimate is None else check_estimate(self.estimate, found, self.brain.fine.grid.extent)),
             check_origin(_distance_to_brain(origin, self.patient)),
             check_size(float(result.volumes[0]) * (found.mu1 / fit.estimate.mu1) ** 3),
         ]
         push = None
-        if result.pushed and self.tissue is not None:
+        if pushed and self.tissue is not None:
             labels = self.patient.t1.with_array(self.tissue.labels)
-            push = measure_push(scene, result.pushed[0], first, self.patient, labels)
+            push = measure_push(scene, pushed, first, self.patient, labels)
+            push = replace(push, first_density=self._with_others(push.first_density))
             self.checks += check_push(push, fit)
         if worst(self.checks) == "fail":
             return self._fall_back(found, fit)
+        if self.posterior is not None and self.others is not None:
+            self.posterior = self.posterior.beside(distance_density(self.others, self.patient.t1))
         parameters = replace(fit.estimate, mu1=fit.estimate.mu1 * scene.scale).parameters()
         return self._finish(self._with_others(density), method, parameters, origin, found, fit, push)
 

@@ -33,7 +33,7 @@ from morph.volume import Volume
 
 PRIOR = PRIORS["whole_brain"]
 FIRST_SPREAD = 0.4
-"""Standard deviations of the first proposals, in the search's steps (ours: about the search's own error)."""
+"""Scales of the first proposals, in the search's steps (ours: about the search's own error)."""
 QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
 SAMPLING, MEMBERS, THRESHOLDS = 0, 1, 2
 """Counters of the random streams."""

@@ -52,7 +52,12 @@ def main() -> int:
         refinement = build(RefinementSettings, "refinement", settings["refinement"], seed=settings["seed"])
         uncertainty = build(PosteriorSettings, "posterior", settings["posterior"], seed=settings["seed"])
         brain = prepare_brain(load_anatomy("sri24"), settings["weights"])
-        for name, files in cases.items():
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    status = 0
+    for name, files in cases.items():
+        try:
             start = time.perf_counter()
             _say(name, "read the images")
             path, announce = target / f"{name}.nii.gz", partial(_say, name)
@@ -61,10 +66,10 @@ def main() -> int:
                 if check.verdict != "pass":
                     _say(name, f"{check.verdict}: {check.message}")
             _say(name, f"{answer.method}, verdict {answer.verdict}, {time.perf_counter() - start:.0f} s")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    return 0
+        except InputError as error:  # the others can still be answered
+            print(f"error: {name}: {error}", file=sys.stderr)
+            status = BAD_INPUT
+    return status
 
 
 def find_cases(folder: Path) -> dict[str, dict[str, Path]]:

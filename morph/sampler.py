@@ -23,11 +23,11 @@ Target = Callable[[Values], Values]
 FREEDOM = 5.0
 """Degrees of freedom of the proposals: their tails are heavier than the target's (ours)."""
 WIDENED = 1.2
-"""Standard deviations of a proposal over those of the points that it is fitted to (ours)."""
+"""Scale of a proposal over the standard deviation of the points that it is fitted to (ours)."""
 ENOUGH = 40.0
 """Effective number of points that a proposal is fitted to: weights are flattened until it is reached (ours)."""
 NARROWEST = 0.02
-"""Least standard deviation of a proposal, in the coordinates' units (ours)."""
+"""Least scale of a proposal, in the coordinates' units (ours); its standard deviation is 1.29 times as large."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ def explore(target: Target, spread: Values, simulations: int, rounds: int, rng: 
 
     Args:
         target: points (n, d) -> log density (n,), -inf where there is none.
-        spread: standard deviations of the first round around 0, (d,).
+        spread: scales of the first round around 0, (d,).
         simulations: points in all.
         rounds: that they are spread over.
         rng: decides all.
@@ -118,7 +118,7 @@ def _mixture(places: Values, proposals: list, shares: NDArray[np.int64]) -> Valu
 
 
 def _fit(places: Values, weights: Values) -> tuple[Values, Values]:
-    """Mean and covariance of a proposal."""
+    """Mean and squared scales of a proposal."""
     mean = weights @ places
     away = places - mean
     return mean, WIDENED**2 * (weights[:, None] * away).T @ away + NARROWEST**2 * np.eye(places.shape[1])

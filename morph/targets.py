@@ -31,8 +31,6 @@ from scipy import ndimage
 
 from engine import InputError
 from morph.answer import Personalization
-from morph.fallback import distance_density
-from morph.foci import split_foci
 from morph.patient import Patient
 from morph.resample import bounding_box
 from morph.uncertainty import LEVELS
@@ -106,10 +104,9 @@ def target_volumes(patient: Patient, answer: Personalization, settings: TargetSe
     }
     density = answer.density.array
     if posterior is not None:
-        others = _density_of_others(patient)
-        density = np.maximum(posterior.density_mean.array, others)
+        density = posterior.density_mean.array
         likely = posterior.probability[settings.threshold].array >= settings.probability
-        masks["ctv_probability"] = (likely | (others > settings.threshold)) & brain | core
+        masks["ctv_probability"] = likely & brain | core
     size = int(np.count_nonzero(masks[STANDARD]))
     masks["ctv_density"], lowest = highest_density(density, size, core, brain, (around, direct))
     record = {
@@ -201,12 +198,6 @@ def _march(core: Mask, medium: Mask, spacing: NDArray[np.float64], limit: float)
     marching.SetStoppingValue(limit)
     reached = SimpleITK.GetArrayFromImage(marching.Execute(speed)).T
     return np.where(medium & (reached <= limit), reached, np.inf)
-
-
-def _density_of_others(patient: Patient) -> NDArray[np.float32]:
-    """What is delivered around foci that the model does not explain, (x, y, z); no ensemble holds them."""
-    others = split_foci(patient.masks, patient.t1).others
-    return np.zeros_like(patient.t1.array) if others is None else distance_density(others, patient.t1)
 
 
 def _density_source(answer: Personalization) -> str:

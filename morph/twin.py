@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -36,7 +36,7 @@ from engine.model import Model
 from engine.parameters import Parameters
 from learn.metrics import DICE_THRESHOLDS, SUPPORT, dice, mean_absolute_error
 from morph.answer import Personalization
-from morph.displacement import Vectors, flow_onto, moved_volume
+from morph.displacement import Vectors, flow, flow_onto, moved_origin, moved_volume
 from morph.growth import grow
 from morph.patient import Patient
 from morph.resample import spread_density
@@ -61,7 +61,7 @@ class Twin:
     Attributes:
         patient: what the pipeline may see.
         parameters: the tumor, origin as a fraction of its own brain's cube.
-        origin_mm: the origin in the patient's world [mm], (3,), in the brain before it was pushed.
+        origin_mm: where the tissue that the tumor began in is seen, in the patient's world [mm], (3,).
         density: c [1] on the patient's T1 grid, 0 outside the brain.
         thresholds: at which core and edema were cut.
         tissue: the brain's true maps on the T1's grid.
@@ -115,7 +115,7 @@ def make_twin(
     header["sform_code"] = 4  # MNI152 coordinates, NIfTI-1 standard
     frame = Frame(t1.affine, t1.array.shape, header)
     patient = Patient(f"twin {seed}", images["t1"], frame, Masks(drawn[0], drawn[1]), images["t1ce"], images["flair"])
-    origin = atlas.grid.to_world(parameters.origin)
+    origin = atlas.grid.to_world(_seen_origin(parameters.origin, atlas.grid, result))
     return Twin(patient, parameters, origin, density, thresholds, tissue, displacement)
 
 
@@ -164,6 +164,13 @@ def _pushed(
     seen = moved_volume(t1, back)
     seen = seen.with_array(np.where(brain, np.maximum(seen.array, t1.array[brain].min()), 0))
     return seen, normalized((white, gray, csf), brain, tissue.source), -back
+
+
+def _seen_origin(origin: ArrayLike, grid: Grid, result: SimulationResult) -> NDArray[np.float64]:
+    """An origin (fractions of the grid's extent) after the push of its own tumor, (3,)."""
+    if not result.pushed:
+        return np.asarray(origin, dtype=np.float64)
+    return moved_origin(origin, flow(result.displacement[0], grid.spacing), grid)
 
 
 def compare(twin: Twin, answer: Personalization) -> dict[str, float | None]:

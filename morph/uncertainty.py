@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from morph.volume import Volume
@@ -39,8 +40,9 @@ class Posterior:
         probability: density -> probability that it is exceeded, on the T1, for each of `LEVELS`.
         intervals: of mu1 [mm], mu2, origin_x, origin_y, origin_z [mm, patient's world], core_threshold,
             edema_threshold.
-        agreement: density -> mean Dice of the delivered tumor with the other members, for each of `AGREED`: what
-            Dice the truth may be expected to give, were the model right.
+        agreement: density -> mean Dice of the delivered tumor with the other members, for each of `AGREED`: about the
+            Dice that the truth may be expected to give, were the model right (a little high: the tumor was chosen for
+            it).
         effective: how many independent simulations the weighted ones are worth.
         simulations: on the coarse grid; `members` on the fine one.
     """
@@ -72,6 +74,17 @@ class Posterior:
             "simulations": self.simulations,
             "members": self.members,
         }
+
+    def beside(self, certain: NDArray[np.float32]) -> Posterior:
+        """The same where a density (x, y, z) that was not sampled is present as well; the deviation leaves it out."""
+        return replace(
+            self,
+            density_mean=self.density_mean.with_array(np.maximum(self.density_mean.array, certain)),
+            probability={
+                level: volume.with_array(np.maximum(volume.array, certain > level).astype(np.float32))
+                for level, volume in self.probability.items()
+            },
+        )
 
     def on_whole(self, uncrop: Callable[[NDArray], Volume]) -> Posterior:
         """The same with its maps on the whole T1, of which they cover a box."""

@@ -13,7 +13,7 @@ struct Grid {
     const int* places;    // (count,) their flat places, ascending
     const T* inside;      // 1 in the brain
     const T* free;        // 1 on the faces between two cells of the brain
-    const T* edge_share;  // 1 / number of the brain's cells around an edge
+    const T* edge_share;  // makes mu on an edge from the sum of the cells around it
     const T* share;       // 1 / number of the next finer grid's brain cells in a cell
 };
 

@@ -182,9 +182,9 @@ def advance(u, r, step, direction, image):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def assemble(lam, mu, edge_share, free, edge, scale):  # type: ignore[no-untyped-def]
-    """Fill edge, the mean mu of the brain's cells around each edge, and scale = 1 / diag(A); (3, x, y, z) each.
+    """Fill edge, mu on each edge, and scale = 1 / diag(A); (3, x, y, z) each.
 
-    lam, mu: 0 outside the brain; edge_share: 1 / number of the brain's cells around an edge.
+    lam, mu: 0 outside the brain; edge_share: what makes mu on an edge from the sum of the cells around it.
     """
     nx, ny, nz = lam.shape
     one, zero = lam.dtype.type(1), lam.dtype.type(0)

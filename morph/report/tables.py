@@ -114,9 +114,10 @@ def list_volumes(density: Volume) -> list[Row]:
 def compare_targets(targets: Mapping[str, NDArray[np.bool_]], patient: Patient, answer: Personalization) -> list[Row]:
     """Target volumes, bool (x, y, z) by their titles: title, volume and the shares inside of two kinds of cells.
 
-    The shares, of all estimated cells and of those beyond the visible edema, are left out for a fallback.
+    The shares, of all estimated cells (of the posterior's mean density, if there is one) and of those beyond the
+    visible edema, are left out for a fallback.
     """
-    cells = answer.density.array
+    cells = (answer.density if answer.posterior is None else answer.posterior.density_mean).array
     parts = [] if answer.method == "fallback" else [cells, np.where(patient.masks.edema, 0, cells)]
     totals = [max(float(part.sum()), 1e-9) for part in parts]
     rows = []

@@ -77,7 +77,7 @@ _CHECKS = {
     "push_converged": ("Displacement was solved for", _PUSH),
     "push_folded": ("Tumor does not fold the brain", _PUSH),
     "push_furthest": ("Displacement is one that brains survive", _PUSH),
-    "push_agreement": ("Pushed tissue lies where the T1 shows it", _PUSH),
+    "push_agreement": ("Displacement can be taken back", _PUSH),
     "push_gain": (
         "Pushing helps to explain the outlines",
         "The model without mass effect explains them better: use it.",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine import FisherKolmogorovParameters, InputError, simulate
-from morph.ensemble import held_against, representative
+from morph.ensemble import Ensemble, held_against, representative
 from morph.evidence import Estimate, Evidence
 from morph.outlines import Judgment, Outlines
 from morph.posterior import (
@@ -96,7 +96,7 @@ def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
     ensemble = grow(tumors, scene, replace(SETTINGS, members=10))
     best, agreement = representative(ensemble, np.zeros(10))
     shown = ensemble.density >= 0.1
-    others = [m for i, m in enumerate(shown) if i != best]
+    others = [m for m, one in zip(shown, ensemble.estimates, strict=True) if one != ensemble.estimates[best]]
     dice = np.mean([2 * (shown[best] & m).sum() / (shown[best].sum() + m.sum()) for m in others])
     assert agreement[0.1] == pytest.approx(dice)
     spared = np.where(np.arange(10) == best, 1.0, 0.0)
@@ -104,6 +104,25 @@ def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
     assert held_against(ensemble, scene).min() < 0.2
     numbers = describe_tumors(tumors, outlines, lambda points: points, 0)
     assert all(len(values) == 60 for values in numbers.values())
+
+
+def test_a_tumor_that_is_drawn_twice_does_not_agree_with_itself(scene: Scene) -> None:
+    density = np.zeros((3, 8), dtype=np.float32)
+    density[:2, :4], density[2, 2:6] = 0.9, 0.9
+    twice, other = TRUTH, replace(TRUTH, mu1=8.0)
+    best, agreement = representative(Ensemble([twice, twice, other], density), np.zeros(3))
+    assert best == 0 and agreement[0.1] == pytest.approx(0.5)
+    alone, agreement = representative(Ensemble([twice, twice], density[:2]), np.zeros(2))
+    assert alone == 0 and agreement[0.1] == 1.0
+
+
+def test_what_was_not_sampled_is_certain_in_the_maps(answer: tuple[Estimate, Posterior]) -> None:
+    posterior = answer[1]
+    certain = np.zeros_like(posterior.density_mean.array)
+    certain[2:4, 2:4, 2:4] = 0.3
+    beside = posterior.beside(certain)
+    assert beside.density_mean.array[3, 3, 3] >= 0.3 and beside.probability[0.1].array[3, 3, 3] == 1
+    assert beside.probability[0.5].array[3, 3, 3] == posterior.probability[0.5].array[3, 3, 3]
 
 
 def test_less_sure_outlines_widen_the_intervals(scene: Scene) -> None:
