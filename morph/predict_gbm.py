@@ -4,7 +4,8 @@ Reads `Patient-ID/ID-{gm,wm,csf,tumorseg}.nii.gz` (labels: 1 necrosis, 2 edema, 
 `LMI_INPUT` (default /mlcube_io0), with `ID-{t1c,flair,brain_mask}.nii.gz` if they are there, and writes
 `LMI_OUTPUT/ID.nii.gz` (default /mlcube_io1): the tumor cell density on the same grid, float32, strictly ordered over
 the whole brain and 0 outside, as the benchmark's scorer needs it. Exit status: 0 also where a check failed and a
-density by distances is delivered, 2 bad input (one sentence; the other patients are answered), anything else a failure of the program.
+density by distances is delivered, 2 bad input (one sentence; other patients are answered all the same), anything else
+a failure of the program.
 """
 
 from __future__ import annotations

@@ -35,13 +35,13 @@ MAPS = {"wm": 0.7 * BRAIN, "gm": 0.3 * BRAIN, "csf": 0.0 * BRAIN}
 Run = Callable[..., int]
 
 
-def write_case(folder: Path, axes: str = "RAS", **changed: np.ndarray | None) -> Path:
+def write_case(folder: Path, axes: str = "RAS", name: str = "00000", **changed: np.ndarray | None) -> Path:
     """A patient as the benchmark hands it over; a role that is changed to None is left out."""
-    case = folder / "Patient-00000"
+    case = folder / f"Patient-{name}"
     case.mkdir(parents=True)
     for role, array in (MAPS | {"tumorseg": LABELS} | changed).items():
         if array is not None:
-            save(case / f"00000-{role}.nii.gz", array.astype(np.float32), axes=axes)
+            save(case / f"{name}-{role}.nii.gz", array.astype(np.float32), axes=axes)
     return folder
 
 
@@ -117,6 +117,13 @@ def test_bad_input_is_one_sentence_and_no_output(
     said = capsys.readouterr().err
     assert said.startswith("error: ") and message in said and said.count("\n") == 1
     assert not (tmp_path / "io1").exists()
+
+
+def test_a_bad_patient_does_not_stop_the_others(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    write_case(tmp_path / "io0", name="00001")
+    assert run(tumorseg=0 * LABELS) == BAD_INPUT
+    assert "error: 00000: " in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "io1").iterdir()] == ["00001.nii.gz"]
 
 
 def test_an_empty_input_folder_is_refused(tmp_path: Path) -> None:
