@@ -45,7 +45,8 @@ PHYSICS_VERSION = 3
 """Raised when the same parameters give other numbers; the first model has a version of its own."""
 DISPLACEMENT_SPACING = 3.6
 """Voxel [mm] on which the displacement is solved for (chosen by us). On half of it, for six times the cost, five
-tumors at 128³ move by 0.16 to 2.5 mm in the mean: the largest error of the defaults (benches/mass_effect.py)."""
+tumors at 128³ moved by 0.16 to 2.5 mm in the mean, when the shear at the skull was of first order: the largest error
+of the defaults (benches/mass_effect.py)."""
 SHIFT = 0.25
 """Largest expected move of an interval [mm] (chosen by us: against a quarter of it densities are off by 1% to 5%, by
 10% where 4% of the brain folds)."""
