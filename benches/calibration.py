@@ -62,11 +62,12 @@ def main() -> None:
         cases = list(track(pool.map(judge_case, work), "calibrate", total=len(work)))
     ranks = {name: np.array([case["ranks"][name] for case in cases]) for name in cases[0]["ranks"]}
     result = {name: count_covered(values) for name, values in ranks.items()}
-    effective = float(np.median([case["effective"] for case in cases]))
+    effective = [case["effective"] for case in cases]
     if settings.plot is not None:
         draw(ranks, Path(settings.plot))
-    about = {"machine": machine(), "cases": len(cases), "effective_median": effective}
-    publish("Calibration", {**about, **result, "ranks": {k: v.tolist() for k, v in ranks.items()}}, settings.json)
+    about = {"machine": machine(), "cases": len(cases), "effective_median": float(np.median(effective))}
+    each = {"effective": effective, "ranks": {k: v.tolist() for k, v in ranks.items()}}
+    publish("Calibration", {**about, **result, **each}, settings.json)
 
 
 @lru_cache

@@ -26,8 +26,6 @@ from numpy.typing import NDArray
 from engine.atlas import Atlas
 from engine.errors import InputError
 
-PHYSICS_VERSION = 2
-"""Raised when the same parameters give other numbers: stores of different versions are never mixed."""
 SEED_CENTER = 1.145
 SEED_WIDTH = 3.578
 """Offset and half-width [mm] of the seed's smooth edge; its support has radius 4.72 mm."""

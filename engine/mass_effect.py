@@ -41,8 +41,6 @@ from engine.pushed import Counts, Pushed, pushed_of
 from engine.threads import run_in_order
 from engine.time_steps import REACTION, Schedule, schedule
 
-PHYSICS_VERSION = 3
-"""Raised when the same parameters give other numbers; the first model has a version of its own."""
 DISPLACEMENT_SPACING = 3.6
 """Voxel [mm] on which the displacement is solved for (chosen by us). On half of it, for six times the cost, five
 tumors at 128³ moved by 0.16 to 2.5 mm in the mean, when the shear at the skull was of first order: the largest error

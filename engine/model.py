@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from engine.atlas import Atlas
 from engine.errors import InputError
-from engine.fisher_kolmogorov import PHYSICS_VERSION as FISHER_KOLMOGOROV_VERSION
-from engine.mass_effect import PHYSICS_VERSION as MASS_EFFECT_VERSION
 from engine.parameters import COUPLING, FisherKolmogorovParameters, MassEffectParameters, Parameters
 from engine.sampling import Range, random_stream
 
 MODELS = ("fisher_kolmogorov", "mass_effect")
+PHYSICS_VERSIONS = {"fisher_kolmogorov": 2, "mass_effect": 3}
+"""Raised when the same parameters give other numbers: stores of different versions are never mixed."""
 _COUPLING_STREAM = 1
 
 
@@ -52,7 +52,7 @@ class Model:
     @property
     def physics_version(self) -> int:
         """Version of what its parameters mean, for stores and weights."""
-        return MASS_EFFECT_VERSION if self.has_mass_effect else FISHER_KOLMOGOROV_VERSION
+        return PHYSICS_VERSIONS[self.name]
 
     @property
     def attributes(self) -> dict[str, Any]:

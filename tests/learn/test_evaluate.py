@@ -13,13 +13,13 @@ import pytest
 
 from engine import InputError, MassEffectParameters, Store
 from engine.command import compose
-from engine.fisher_kolmogorov import PHYSICS_VERSION
 from engine.model import Model
 from learn import evaluate as command
 from learn.comparison import evaluate, predicted_tumors, with_invariants
 from learn.evaluate import main, refuse_other_physics
 from learn.weights import load_weights
 
+VERSION = Model().physics_version
 JOINT = ("mu1", "mu2", "origin_x", "origin_y", "origin_z")
 PROMISED = {
     "count", "dice_0.01_mean", "dice_0.1_mean", "dice_0.8_mean", "dice_0.01_median", "dice_0.1_median",
@@ -64,7 +64,7 @@ def test_the_command_writes_what_other_tools_rely_on(
     published = load_weights(tmp_path / "published.safetensors").metadata
     assert published["name"] == "published"
     assert published["accuracy"]["count"] == 5
-    assert published["physics_version"] == PHYSICS_VERSION
+    assert published["physics_version"] == VERSION
 
 
 def test_origins_outside_tissue_are_moved_and_counted(store: Store) -> None:
@@ -127,8 +127,8 @@ def test_weights_of_other_physics_are_refused(
 def test_a_store_of_other_physics_is_refused(store: Store, save_network: Callable[..., Path], tmp_path: Path) -> None:
     estimator = load_weights(save_network(tmp_path / "net", JOINT))
     other = copy.copy(store)
-    other.attributes = store.attributes | {"physics_version": PHYSICS_VERSION + 1}
-    with pytest.raises(InputError, match=f"physics version {PHYSICS_VERSION + 1}, this program has"):
+    other.attributes = store.attributes | {"physics_version": VERSION + 1}
+    with pytest.raises(InputError, match=f"physics version {VERSION + 1}, this program has"):
         refuse_other_physics(estimator, other)
 
 
