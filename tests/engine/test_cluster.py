@@ -205,7 +205,7 @@ def test_a_scheduler_that_is_not_there_is_one_sentence(monkeypatch):
 def test_slurm_jobs_are_workers(whole, tmp_path, monkeypatch):
     """With an sbatch that starts the job at once on this machine; the script that it is given is gone soon after."""
     (tmp_path / "sbatch").write_text(
-        f'#!/bin/sh\ncp "$1" {tmp_path}/job.sh\nsh {tmp_path}/job.sh >{tmp_path}/log 2>&1 &\necho Submitted batch job $!\n'
+        f'#!/bin/sh\ncd {tmp_path}\ncp "$1" job.sh\nsh job.sh >log 2>&1 &\necho Submitted batch job $!\n'
     )
     (tmp_path / "scancel").write_text('#!/bin/sh\nkill "$@"\n')
     for name in ("sbatch", "scancel"):
