@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from morph.evidence import Estimate
+from morph.evidence import Estimate, Fit
 from morph.scene import Scene
 from morph.uncertainty import AGREED
 
@@ -25,14 +25,14 @@ class Ensemble:
     density: NDArray[np.float32]
 
 
-def held_against(ensemble: Ensemble, scene: Scene) -> NDArray[np.float64]:
-    """Loss of every member against the masks on the fine grid, (n,)."""
+def held_against(ensemble: Ensemble, scene: Scene) -> list[Fit]:
+    """Every member held against the masks on the fine grid."""
     field = np.zeros(scene.fine.atlas.grid.shape, dtype=np.float32)
-    losses = []
+    fits = []
     for estimate, density in zip(ensemble.estimates, ensemble.density, strict=True):
         field[scene.fine.atlas.tissue] = density
-        losses.append(scene.fine.fit(estimate, field).loss)
-    return np.array(losses)
+        fits.append(scene.fine.fit(estimate, field))
+    return fits
 
 
 def dice_between(ensemble: Ensemble, level: float) -> NDArray[np.float64]:

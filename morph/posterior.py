@@ -101,11 +101,10 @@ def find_tumor(
     if refinement is None or settings is None:
         return refine(scene.coarse, scene.fine, start, refinement), None
     fit = refine(scene.coarse, scene.fine, start, replace(refinement, fine_evaluations=0))
-    tumor, posterior = find_posterior(scene, fit.estimate, settings)
-    return scene.fine.compare([tumor])[0], posterior
+    return find_posterior(scene, fit.estimate, settings)
 
 
-def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -> tuple[Estimate, Posterior]:
+def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -> tuple[Fit, Posterior]:
     """What the outlines leave open, and the tumor to deliver.
 
     Args:
@@ -119,8 +118,9 @@ def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -
     outlines = Outlines(*scene.drawn, scene.coarse.atlas, settings.correlation)
     tumors = sample_tumors(outlines, found, settings)
     ensemble = grow_ensemble(tumors, scene, settings)
-    best, agreement = representative(ensemble, held_against(ensemble, scene))
-    return ensemble.estimates[best], summarize(tumors, ensemble, agreement, outlines, scene, settings.seed)
+    fits = held_against(ensemble, scene)
+    best, agreement = representative(ensemble, np.array([fit.loss for fit in fits]))
+    return fits[best], summarize(tumors, ensemble, agreement, outlines, scene, settings.seed)
 
 
 def sample_tumors(
@@ -208,7 +208,7 @@ def _log_posterior(
         for (mu1, mu2, o), log in zip(found, logs, strict=True)
         if np.isfinite(log)
     ]
-    runs = simulate_stream(tumors, atlas)
+    runs = simulate_stream(tumors, atlas, stop_volume=sizes[1])
     for number in range(len(places)):
         judgment = None
         if np.isfinite(logs[number]):

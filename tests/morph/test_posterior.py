@@ -10,7 +10,7 @@ import pytest
 
 from engine import FisherKolmogorovParameters, InputError, simulate
 from morph.ensemble import Ensemble, held_against, representative
-from morph.evidence import Estimate, Evidence
+from morph.evidence import Estimate, Evidence, Fit
 from morph.outlines import Judgment, Outlines
 from morph.posterior import (
     PosteriorSettings,
@@ -49,14 +49,14 @@ def scene() -> Scene:
 
 
 @pytest.fixture(scope="module")
-def answer(scene: Scene) -> tuple[Estimate, Posterior]:
+def answer(scene: Scene) -> tuple[Fit, Posterior]:
     """Sampled from a start that is off by some 10% and 3 mm."""
     start = Estimate(7.6, 3.7, (0.46, 0.48, 0.49))
     return find_posterior(scene, start, SETTINGS)
 
 
-def test_the_intervals_hold_the_truth(scene: Scene, answer: tuple[Estimate, Posterior]) -> None:
-    found, posterior = answer
+def test_the_intervals_hold_the_truth(scene: Scene, answer: tuple[Fit, Posterior]) -> None:
+    found, posterior = answer[0].estimate, answer[1]
     world = scene.coarse.atlas.grid.to_world(TRUTH.origin)
     truth = {"mu1": TRUTH.mu1, "mu2": TRUTH.mu2, "core_threshold": THRESHOLDS[0], "edema_threshold": THRESHOLDS[1]}
     truth |= {f"origin_{axis}": world[i] for i, axis in enumerate("xyz")}
@@ -69,7 +69,7 @@ def test_the_intervals_hold_the_truth(scene: Scene, answer: tuple[Estimate, Post
     assert posterior.effective > 20
 
 
-def test_the_maps_are_moments_of_one_ensemble(scene: Scene, answer: tuple[Estimate, Posterior]) -> None:
+def test_the_maps_are_moments_of_one_ensemble(scene: Scene, answer: tuple[Fit, Posterior]) -> None:
     posterior = answer[1]
     assert set(posterior.probability) == set(LEVELS) and set(posterior.agreement) == set(AGREED)
     mean, spread = posterior.density_mean.array, posterior.density_std.array
@@ -87,6 +87,8 @@ def test_equal_seeds_give_equal_answers(scene: Scene) -> None:
     short = replace(SETTINGS, simulations=60, rounds=3, members=10)
     first, second = (find_posterior(scene, TRUTH, short) for _ in range(2))
     assert first[0] == second[0]
+    delivered = simulate([first[0].estimate.parameters()], scene.fine.atlas).density[0]
+    assert first[0].loss == pytest.approx(scene.fine.fit(first[0].estimate, delivered).loss)
     np.testing.assert_array_equal(first[1].density_mean.array, second[1].density_mean.array)
 
 
@@ -101,7 +103,7 @@ def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
     assert agreement[0.1] == pytest.approx(dice)
     spared = np.where(np.arange(10) == best, 1.0, 0.0)
     assert representative(ensemble, spared)[0] != best  # typical, but it explains the masks far worse
-    assert held_against(ensemble, scene).min() < 0.2
+    assert min(fit.loss for fit in held_against(ensemble, scene)) < 0.2
     numbers = describe_tumors(tumors, outlines, lambda points: points, 0)
     assert all(len(values) == 60 for values in numbers.values())
 
@@ -116,13 +118,13 @@ def test_a_tumor_that_is_drawn_twice_does_not_agree_with_itself(scene: Scene) ->
     assert alone == 0 and agreement[0.1] == 1.0
 
 
-def test_what_was_not_sampled_is_certain_in_the_maps(answer: tuple[Estimate, Posterior]) -> None:
+def test_what_was_not_sampled_is_certain_in_the_maps(answer: tuple[Fit, Posterior]) -> None:
     posterior = answer[1]
     certain = np.zeros_like(posterior.density_mean.array)
     certain[2:4, 2:4, 2:4] = 0.3
-    beside = posterior.beside(certain)
-    assert beside.density_mean.array[3, 3, 3] >= 0.3 and beside.probability[0.1].array[3, 3, 3] == 1
-    assert beside.probability[0.5].array[3, 3, 3] == posterior.probability[0.5].array[3, 3, 3]
+    both = posterior.with_others(certain)
+    assert both.density_mean.array[3, 3, 3] >= 0.3 and both.probability[0.1].array[3, 3, 3] == 1
+    assert both.probability[0.5].array[3, 3, 3] == posterior.probability[0.5].array[3, 3, 3]
 
 
 def test_less_sure_outlines_widen_the_intervals(scene: Scene) -> None:
