@@ -145,7 +145,10 @@ def read_slices(series: Series) -> tuple[Volume, Frame]:
 
 @contextmanager
 def _reading(folder: Path) -> Iterator[None]:
-    """Turn what the libraries raise for damaged or unusual files into one sentence."""
+    """Turn what the libraries raise for damaged or unusual files into one sentence.
+
+    Values of a header are decoded when they are asked for, so that looking at them can raise as reading files can.
+    """
     try:
         yield
     except InputError:

@@ -2,7 +2,8 @@
 
 Where the images lie on the atlas' own grid, the masks can be shown to the network as they are: its estimate costs
 nothing, and a brain that fits the atlas only roughly still gives the search a good start. On any other grid the
-search starts from the masks alone. Checks of a registration have nothing to check here; those of the answer are asked.
+search starts from the masks alone. Checks of a registration have nothing to check here, and the network, which sees a
+brain that is not registered, is not held against the answer; the answer is held against the masks as everywhere.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from engine import GRIDS, Anatomy, Atlas, Grid, InputError, nearest_tissue, render_image
 from engine.atlas import place
-from engine.model import PHYSICS_VERSIONS
+from engine.model import Model
 from learn import Estimator, default_weights, load_weights
 from morph.evidence import Estimate
 from morph.volume import Volume
@@ -61,7 +61,7 @@ def prepare_brain(anatomy: Anatomy, weights: str, fine: Grid = GRIDS["full"]) ->
     about = estimator.metadata
     if about["model"] != MODEL:
         raise InputError(f"the weights {name} were trained for the model {about['model']}: this pipeline needs {MODEL}")
-    version = PHYSICS_VERSIONS[MODEL]
+    version = Model(MODEL).physics_version
     if about["scheme"] != SCHEME or about.get("physics_version", version) != version:
         raise InputError(f"the weights {name} were trained on other physics than {SCHEME}, version {version}")
     missing = {"mu1", "mu2", "origin_x"} - set(estimator.targets.names)

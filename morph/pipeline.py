@@ -214,7 +214,7 @@ class Road:
         if worst(self.checks) == "fail":
             return self._fall_back(found, fit)
         if self.posterior is not None and self.others is not None:
-            self.posterior = self.posterior.beside(distance_density(self.others, self.patient.t1))
+            self.posterior = self.posterior.with_others(distance_density(self.others, self.patient.t1))
         parameters = replace(fit.estimate, mu1=fit.estimate.mu1 * scene.scale).parameters()
         return self._finish(self._with_others(density), method, parameters, origin, found, fit, push)
 

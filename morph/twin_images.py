@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from morph.outlines import signed_distance
 from morph.tissue import Tissue
 from morph.volume import Volume
 
@@ -42,10 +43,8 @@ def draw_outline(
         deviation: standard deviation of the move [mm].
         correlation: Gauss of the field that moves it [mm].
     """
-    inside, outside = (ndimage.distance_transform_edt(m, sampling=spacing) for m in (mask, ~mask))
-    depth = np.where(mask, inside, -outside) - np.where(mask, 0.5, -0.5) * float(np.min(spacing))
     field = ndimage.gaussian_filter(rng.standard_normal(mask.shape), correlation / spacing)
-    return np.asarray(depth + deviation * field / field.std() > 0)
+    return np.asarray(signed_distance(mask, spacing) + deviation * field / field.std() > 0)
 
 
 def paint_images(t1: Volume, tissue: Tissue, core: NDArray[np.bool_], edema: NDArray[np.bool_]) -> dict[str, Volume]:

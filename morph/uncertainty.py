@@ -75,13 +75,13 @@ class Posterior:
             "members": self.members,
         }
 
-    def beside(self, certain: NDArray[np.float32]) -> Posterior:
-        """The same where a density (x, y, z) that was not sampled is present as well; the deviation leaves it out."""
+    def with_others(self, density: NDArray[np.float32]) -> Posterior:
+        """The same beside other foci, whose density (x, y, z) was not sampled; the deviation leaves them out."""
         return replace(
             self,
-            density_mean=self.density_mean.with_array(np.maximum(self.density_mean.array, certain)),
+            density_mean=self.density_mean.with_array(np.maximum(self.density_mean.array, density)),
             probability={
-                level: volume.with_array(np.maximum(volume.array, certain > level).astype(np.float32))
+                level: volume.with_array(np.maximum(volume.array, density > level).astype(np.float32))
                 for level, volume in self.probability.items()
             },
         )

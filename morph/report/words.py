@@ -80,7 +80,7 @@ _CHECKS = {
     "push_agreement": ("Displacement can be taken back", _PUSH),
     "push_gain": (
         "Pushing helps to explain the outlines",
-        "The model without mass effect explains them better: use it.",
+        "The model without mass effect explains them about as well or better: use it.",
     ),
     "posterior_sampled": (
         "Enough tumors were sampled",

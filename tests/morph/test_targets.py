@@ -185,7 +185,7 @@ def test_a_second_focus_belongs_to_both_volumes_of_a_posterior(patient: Patient)
     found = maps(nowhere, {0.1: nowhere})
     others = split_foci(two.masks, two.t1).others
     assert others is not None
-    both = found.beside(distance_density(others, two.t1))  # as the pipeline leaves them
+    both = found.with_others(distance_density(others, two.t1))  # as the pipeline leaves them
     masks = target_volumes(two, answer(two, None, posterior=both), TargetSettings()).masks
     around = (second > 25) & (second <= 36)
     assert masks["ctv_density"][around].all() and masks["ctv_probability"][around].all()
