@@ -155,6 +155,8 @@ def test_batches_of_two_models_and_settings_of_the_other_model_are_refused():
 def test_a_solve_that_does_not_converge_ends_the_simulation(monkeypatch):
     monkeypatch.setattr(elasticity, "MAX_ITERATIONS", 1)
     assert run(TUMOR, BRAIN, tolerance=1e-8).ended == "not_converged"
+    with pytest.warns(UserWarning, match="1 of 1 tumors could not be solved for"):
+        assert simulate([TUMOR], BRAIN).ended == ("not_converged",)
 
 
 @pytest.mark.parametrize("coupling", [-1.0, float("nan"), float("inf")])

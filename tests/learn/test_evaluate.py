@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from engine import InputError, MassEffectParameters, Store
+from engine import InputError, MassEffectParameters, SimulationResult, Store, simulate
 from engine.command import compose
 from engine.model import Model
+from learn import comparison
 from learn import evaluate as command
 from learn.comparison import evaluate, predicted_tumors, with_invariants
 from learn.evaluate import main, refuse_other_physics
@@ -74,6 +77,17 @@ def test_origins_outside_tissue_are_moved_and_counted(store: Store) -> None:
     assert moved == 1
     assert tumors[0].origin == pytest.approx(tuple(inside))
     assert all(0 <= place <= 1 for place in tumors[1].origin)
+
+
+def test_a_tumor_that_could_not_be_simulated_scores_as_no_answer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any, **options: Any) -> SimulationResult:
+        result = simulate(*arguments, **options)
+        return replace(result, ended=("not_converged", *result.ended[1:]))
+
+    monkeypatch.setattr(comparison, "simulate", fail)
+    evaluation = evaluate(Oracle(store, np.arange(2)), store, np.arange(2))  # type: ignore[arg-type]
+    assert evaluation.not_converged == 1
+    assert evaluation.scores["dice_0.1"][0] == 0 and evaluation.scores["dice_0.1"][1] > 0.99
 
 
 def test_direct_predictions_are_simulated_too(store: Store) -> None:
