@@ -2,43 +2,57 @@
 
     python benches/calibration.py count=300 json=calibration.json plot=calibration.png
 
-Tumors of the prior are grown in the atlas on the half grid and seen through two random thresholds, as outlines drawn
-with errors of 1 mm. The search and the posterior get only the outlines. The anatomy is the true one, and the errors of
-the outlines go together over the length that the likelihood assumes (`correlation=`), so half of many cases should lie
-in their 50% interval, and the rank of the truth among the sampled tumors should be uniform. Not exactly: the likelihood
-counts independent patches of outline instead of inverting the correlation, and averages over the size of the errors,
-which here is known. What registration and an unknown anatomy add is measured by `benches/twins.py`.
+Tumors of the prior are grown in the atlas on the full grid (1.8 mm) and seen through two random thresholds, as outlines
+drawn with errors of 1 mm. The search and the posterior run as for a patient, on the half grid, and get only the
+outlines. The anatomy is the true one, and the errors of the outlines go together over the length that the likelihood
+assumes (`correlation=`), so half of many cases should lie in their 50% interval, and the rank of the truth among the
+sampled tumors should be uniform. Not exactly: the likelihood counts independent patches of outline instead of inverting
+the correlation, and averages over the size of the errors, which here is known. What registration and an unknown
+anatomy add is measured by `benches/twins.py`.
 """
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from report import arguments, machine, publish
 from rich.progress import track
 from scipy.stats import binom, kstest
 
-from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, GRIDS, PRIORS, Atlas, Grid, load_anatomy, random_stream
+from engine import (
+    CORE_THRESHOLD_RANGE,
+    EDEMA_THRESHOLD_RANGE,
+    GRIDS,
+    Atlas,
+    Grid,
+    load_anatomy,
+    nearest_tissue,
+    random_stream,
+    simulate,
+)
 from engine.acceptance import accept_rows
 from engine.atlas import place
 from engine.backends import choose_backend
 from morph.evidence import Evidence
 from morph.inference import estimate_tumor, majority, prepare_brain
 from morph.outlines import Outlines
-from morph.posterior import PosteriorSettings, describe_tumors, sample_tumors
+from morph.posterior import PRIOR, PosteriorSettings, describe_tumors, sample_tumors
 from morph.refine import RefinementSettings, refine
-from morph.resample import average_onto, spread_density
+from morph.resample import average_onto, bounding_box, spread_density
 from morph.twin import SMALLEST_CORE
 from morph.twin_images import DEVIATION, draw_outline
 from morph.volume import Volume
 
-DRAWN = 3
-"""Voxels of a drawn outline along the edge of a simulated one: 1.2 mm."""
+DRAWN = 2
+"""Voxels of a drawn outline along the edge of one of the full grid: 0.9 mm."""
 SHARES = (0.5, 0.9)
 
 
@@ -47,9 +61,9 @@ def main() -> None:
     defaults = {
         "count": 300,
         "seed": 7,
-        "search": 96,
-        "simulations": 400,
-        "rounds": 8,
+        "search": RefinementSettings().evaluations,
+        "simulations": PosteriorSettings().simulations,
+        "rounds": PosteriorSettings().rounds,
         "correlation": PosteriorSettings().correlation,
         "weights": "auto",
         "processes": 2,
@@ -58,41 +72,46 @@ def main() -> None:
     }
     settings = arguments(defaults, __doc__)
     work = [(int(settings.seed), number, dict(settings)) for number in range(settings.count)]
-    with ProcessPoolExecutor(settings.processes) as pool:
+    with ProcessPoolExecutor(settings.processes, initializer=use_one_core) as pool:
         cases = list(track(pool.map(judge_case, work), "calibrate", total=len(work)))
     ranks = {name: np.array([case["ranks"][name] for case in cases]) for name in cases[0]["ranks"]}
     result = {name: count_covered(values) for name, values in ranks.items()}
     effective = [case["effective"] for case in cases]
     if settings.plot is not None:
-        draw(ranks, Path(settings.plot))
+        plot_ranks(ranks, Path(settings.plot))
     about = {"machine": machine(), "cases": len(cases), "effective_median": float(np.median(effective))}
     each = {"effective": effective, "ranks": {k: v.tolist() for k, v in ranks.items()}}
     publish("Calibration", {**about, **result, **each}, settings.json)
 
 
+def use_one_core() -> None:
+    """Leave the other cores to the other processes."""
+    os.environ["LMI_THREADS"] = "1"
+    torch.set_num_threads(1)
+
+
 @lru_cache
-def tools(weights: str) -> tuple[Atlas, Any]:
-    """The atlas on the half grid, and the network that starts the search."""
+def tools(weights: str) -> tuple[Atlas, Atlas, Any]:
+    """The atlas on the half and on the full grid, and the network that starts the search."""
     anatomy = load_anatomy("sri24")
-    return place(anatomy, GRIDS["half"]), prepare_brain(anatomy, weights)
+    return place(anatomy, GRIDS["half"]), place(anatomy, GRIDS["full"]), prepare_brain(anatomy, weights)
 
 
 def judge_case(work: tuple[int, int, dict[str, Any]]) -> dict[str, Any]:
     """One tumor: the rank of each true number among the sampled ones, 0 to 1."""
     seed, number, settings = work
-    atlas, brain = tools(settings["weights"])
-    row = accept_rows(range(number, number + 1), seed, "converged", atlas, PRIORS["whole_brain"], choose_backend("cpu"))
-    truth, density = row[0][0]["parameters"], row[0][0]["density"]
-    rng, core = random_stream(seed, number), None
-    while core is None or core.array.sum() * core.voxel_volume < SMALLEST_CORE:
-        core, edema, thresholds = see(density, atlas, rng, settings["correlation"])
+    atlas, fine, brain = tools(settings["weights"])
+    row = accept_rows(range(number, number + 1), seed, "converged", atlas, PRIOR, choose_backend("cpu"))
+    truth = row[0][0]["parameters"]
+    truth = replace(truth, origin=nearest_tissue(truth.origin, fine))
+    core, edema, thresholds = draw(simulate([truth], fine).density[0], fine, seed, number, settings["correlation"])
     shares = [majority(average_onto(mask, atlas.grid)) for mask in (core, edema)]
     start = estimate_tumor(shares[0], shares[1], brain)
     evidence = Evidence(shares[0], shares[1], atlas)
     found = refine(evidence, evidence, start, RefinementSettings(settings["search"], 0, seed=number))
     outlines = Outlines(core, edema, atlas, settings["correlation"])
     sampling = PosteriorSettings(settings["simulations"], settings["rounds"], seed=number)
-    tumors = sample_tumors(outlines, found.estimate, sampling, PRIORS["whole_brain"].size)
+    tumors = sample_tumors(outlines, fine, found.estimate, sampling, PRIOR.size)
     numbers = describe_tumors(tumors, outlines, lambda world: world, number)
     world = atlas.grid.to_world(truth.origin)
     true = {"mu1": truth.mu1, "mu2": truth.mu2} | {f"origin_{a}": float(world[i]) for i, a in enumerate("xyz")}
@@ -102,21 +121,26 @@ def judge_case(work: tuple[int, int, dict[str, Any]]) -> dict[str, Any]:
     return {"ranks": ranks, "effective": tumors.sample.effective}
 
 
-def see(
-    density: np.ndarray, atlas: Atlas, rng: np.random.Generator, correlation: float
+def draw(
+    density: np.ndarray, atlas: Atlas, seed: int, number: int, correlation: float
 ) -> tuple[Volume, Volume, tuple[float, float]]:
-    """Core and edema as they would be drawn, on voxels of 1.2 mm, and the thresholds that show them."""
-    grid = atlas.grid
-    fine = Grid(tuple(n * DRAWN for n in grid.shape), grid.spacing / DRAWN, grid.corner)
-    blank = Volume(np.zeros(fine.shape, dtype=np.float32), fine.affine)
-    dense = spread_density(density, atlas.tissue, grid, blank)
-    inside = np.kron(atlas.tissue, np.ones((DRAWN,) * 3, dtype=bool))
-    thresholds = float(rng.uniform(*CORE_THRESHOLD_RANGE)), float(rng.uniform(*EDEMA_THRESHOLD_RANGE))
-    masks = [(dense.array >= threshold) & inside for threshold in thresholds]
-    core, edema = (
-        blank.with_array(draw_outline(mask, blank.spacing, rng, DEVIATION, correlation) & inside) for mask in masks
-    )
-    return core, edema.with_array(np.maximum(core.array, edema.array)), thresholds
+    """Core and edema as they would be drawn, and the thresholds that show them; again while the core is too small."""
+    rng = random_stream(seed, number)
+    box = bounding_box(atlas.tissue, 1)
+    corner = np.array(atlas.grid.corner) + atlas.grid.spacing * np.array([side.start for side in box])
+    shape = tuple(DRAWN * (side.stop - side.start) for side in box)
+    fine = Grid(shape, atlas.grid.spacing / DRAWN, tuple(corner))
+    blank = Volume(np.zeros(shape, dtype=np.float32), fine.affine)
+    dense = spread_density(density, atlas.tissue, atlas.grid, blank).array
+    inside = np.kron(atlas.tissue[box], np.ones((DRAWN,) * 3, dtype=bool))
+    while True:
+        thresholds = float(rng.uniform(*CORE_THRESHOLD_RANGE)), float(rng.uniform(*EDEMA_THRESHOLD_RANGE))
+        core, edema = (
+            draw_outline((dense >= threshold) & inside, blank.spacing, rng, DEVIATION, correlation) & inside
+            for threshold in thresholds
+        )
+        if core.sum() * blank.voxel_volume >= SMALLEST_CORE:
+            return blank.with_array(core), blank.with_array(core | edema), thresholds
 
 
 def count_covered(ranks: np.ndarray) -> dict[str, Any]:
@@ -130,7 +154,7 @@ def count_covered(ranks: np.ndarray) -> dict[str, Any]:
     return covered | {"ranks_uniform_p": float(kstest(ranks, "uniform").pvalue)}
 
 
-def draw(ranks: dict[str, np.ndarray], path: Path) -> None:
+def plot_ranks(ranks: dict[str, np.ndarray], path: Path) -> None:
     """Expected against observed coverage of central intervals, and a histogram of the ranks, for each number."""
     figure = Figure(figsize=(2.1 * len(ranks), 4.2), layout="constrained")
     axes = figure.subplots(2, len(ranks), sharey="row")

@@ -4,8 +4,9 @@ The density of (mu1, mu2, origin) given the outlines is prior times likelihood: 
 rho and T, an origin anywhere in tissue, limits of size) and the likelihood of `morph.outlines`, with both thresholds
 averaged over. The limits of size give way to a visible core that is small or large: a tumor with at least half and at
 most twice its volume is always possible.
-It is sampled on the coarse grid (`morph.sampler`) around the tumor that the search found. Some of the tumors, drawn
-by weight, are then simulated on the fine grid: the ensemble that maps come from. Intervals come from all of them.
+It is sampled on the coarse grid (`morph.sampler`) around the tumor that the search found, each tumor of the fine grid
+by its stand-in on the coarse one (`morph.space_mapping`). Some of the tumors, drawn by weight, are then simulated on the
+fine grid: the ensemble that maps come from. Intervals come from all of them.
 
 The tumor that is delivered is the one of the ensemble that agrees best with all the others and with the masks, so that
 as little as possible is lost whichever of them is the true one (`morph.ensemble`).
@@ -20,20 +21,23 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import PRIORS, FisherKolmogorovParameters, InputError, random_stream, simulate_stream
+from engine import PRIORS, Atlas, InputError, random_stream, simulate_stream
 from engine.sampling import Range
 from morph.ensemble import Ensemble, held_against, representative
 from morph.evidence import MU1_RANGE, MU2_RANGE, Estimate, Fit
 from morph.outlines import Judgment, Outlines
-from morph.refine import STEPS, RefinementSettings, at_place, refine
+from morph.refine import STEPS, RefinementSettings, refine
 from morph.sampler import Sample, explore, normalized
 from morph.scene import Scene
+from morph.space_mapping import SpaceMapping, map_space
 from morph.uncertainty import LEVELS, Interval, Posterior
 from morph.volume import Volume
 
 PRIOR = PRIORS["whole_brain"]
 FIRST_SPREAD = 0.4
 """Scales of the first proposals, in the search's steps (ours: about the search's own error)."""
+FIRST_SHARE = 4
+"""The first sample has this many times fewer simulations than the second (ours)."""
 QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
 SAMPLING, MEMBERS, THRESHOLDS = 0, 1, 2
 """Counters of the random streams."""
@@ -73,12 +77,12 @@ class Tumors:
     """Weighted tumors on the coarse grid.
 
     Attributes:
-        center: zero of the sample's coordinates.
+        mapping: what the sample's coordinates mean.
         sample: see `morph.sampler`.
         core: log likelihood of each at each threshold of the core, (n, m); `edema` likewise.
     """
 
-    center: Estimate
+    mapping: SpaceMapping
     sample: Sample
     core: NDArray[np.float64]
     edema: NDArray[np.float64]
@@ -109,14 +113,14 @@ def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -
 
     Args:
         scene: where, with both masks.
-        found: the tumor that the search found, in the scene's space.
+        found: the tumor that the search found on the coarse grid, in the scene's space.
         settings: see there.
 
     Raises:
         InputError: none of the simulated tumors is possible at all.
     """
     outlines = Outlines(*scene.drawn, scene.coarse.atlas, settings.correlation)
-    tumors = sample_tumors(outlines, found, settings)
+    tumors = sample_tumors(outlines, scene.fine.atlas, found, settings)
     ensemble = grow_ensemble(tumors, scene, settings)
     fits = held_against(ensemble, scene)
     best, agreement = representative(ensemble, np.array([fit.loss for fit in fits]))
@@ -124,21 +128,35 @@ def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -
 
 
 def sample_tumors(
-    outlines: Outlines, center: Estimate, settings: PosteriorSettings, sizes: Range | None = None
+    outlines: Outlines, fine: Atlas, found: Estimate, settings: PosteriorSettings, sizes: Range | None = None
 ) -> Tumors:
     """Sample the tumors that two outlines allow.
 
+    A first, short sample says where both grids should be compared; the second one counts.
+
     Args:
         outlines: on the coarse grid.
-        center: where to begin.
+        fine: the brain on the grid that is meant.
+        found: where to begin, on the coarse grid.
         settings: see there.
         sizes: volumes [ml at c >= 0.7] between which a tumor can be; by default the prior's, wider for what is seen.
 
     Raises:
         InputError: none of the simulated tumors is possible at all.
     """
+    sizes = sizes or _sizes(outlines)
+    mapping = map_space(outlines.atlas, fine, found)
+    few = max(settings.simulations // FIRST_SHARE, 10)
+    brief = replace(settings, simulations=few, rounds=min(settings.rounds, few // 10))
+    tumors = _sample(outlines, mapping, brief, sizes)
+    middle = mapping.stand_in(tumors.sample.weights @ tumors.sample.places)
+    return _sample(outlines, map_space(outlines.atlas, fine, middle), settings, sizes)
+
+
+def _sample(outlines: Outlines, mapping: SpaceMapping, settings: PosteriorSettings, sizes: Range) -> Tumors:
+    """Sample around the center of a mapping."""
     seen: list[Judgment | None] = []
-    target = partial(_log_posterior, outlines=outlines, center=center, seen=seen, sizes=sizes or _sizes(outlines))
+    target = partial(_log_posterior, outlines=outlines, mapping=mapping, seen=seen, sizes=sizes)
     rng = random_stream(settings.seed, SAMPLING)
     try:
         sample = explore(target, np.full(len(STEPS), FIRST_SPREAD), settings.simulations, settings.rounds, rng)
@@ -150,7 +168,7 @@ def sample_tumors(
         np.array([np.full(len(o.thresholds), -np.inf) if j is None else getattr(j, name) for j in seen])
         for name, o in (("core", outlines.core), ("edema", outlines.edema))
     )
-    return Tumors(center, sample, core, edema)
+    return Tumors(mapping, sample, core, edema)
 
 
 def grow_ensemble(tumors: Tumors, scene: Scene, settings: PosteriorSettings) -> Ensemble:
@@ -158,7 +176,7 @@ def grow_ensemble(tumors: Tumors, scene: Scene, settings: PosteriorSettings) -> 
     numbers = tumors.sample.pick(settings.members, random_stream(settings.seed, MEMBERS))
     estimates = []
     for number in numbers:
-        mu1, mu2, origin = at_place(tumors.center, tumors.sample.places[number], scene.coarse.atlas.grid)
+        mu1, mu2, origin = tumors.mapping.estimate(tumors.sample.places[number])
         estimates.append(Estimate(mu1, mu2, scene.fine.in_tissue(origin)))
     atlas = scene.fine.atlas
     density = np.empty((len(estimates), int(atlas.tissue.sum())), dtype=np.float32)
@@ -197,17 +215,12 @@ def summarize(
 
 
 def _log_posterior(
-    places: NDArray[np.float64], outlines: Outlines, center: Estimate, seen: list[Judgment | None], sizes: Range
+    places: NDArray[np.float64], outlines: Outlines, mapping: SpaceMapping, seen: list[Judgment | None], sizes: Range
 ) -> NDArray[np.float64]:
     """Logarithm of prior times likelihood of places (n, 5), (n,); `seen` gets what the outlines say of each."""
     atlas = outlines.atlas
-    found = [at_place(center, place, atlas.grid) for place in places]
-    logs = np.array([_log_prior(*one, outlines) for one in found])
-    tumors = [
-        FisherKolmogorovParameters.from_invariants(mu1, mu2, (float(o[0]), float(o[1]), float(o[2])))
-        for (mu1, mu2, o), log in zip(found, logs, strict=True)
-        if np.isfinite(log)
-    ]
+    logs = np.array([_log_prior(*mapping.estimate(place), mapping.fine) for place in places])
+    tumors = [mapping.stand_in(place).parameters() for place, log in zip(places, logs, strict=True) if np.isfinite(log)]
     runs = simulate_stream(tumors, atlas, stop_volume=sizes[1])
     for number in range(len(places)):
         judgment = None
@@ -215,7 +228,7 @@ def _log_posterior(
             density = np.zeros(atlas.grid.shape, dtype=np.float32)
             one = next(runs)
             one.write(density)
-            judgment = outlines.judge(density)
+            judgment = outlines.judge(mapping.correct(density[atlas.tissue]))
             logs[number] += judgment.log_likelihood if sizes[0] <= one.volume <= sizes[1] else -np.inf
         seen.append(judgment)
     return logs
@@ -227,9 +240,9 @@ def _sizes(outlines: Outlines) -> Range:
     return min(PRIOR.size[0], 0.5 * core), max(PRIOR.size[1], 2 * core)
 
 
-def _log_prior(mu1: float, mu2: float, origin: NDArray[np.float64], outlines: Outlines) -> float:
+def _log_prior(mu1: float, mu2: float, origin: NDArray[np.float64], atlas: Atlas) -> float:
     """Logarithmic density of a tumor before anything is seen of it; -inf where it cannot be."""
-    grid, tissue = outlines.atlas.grid, outlines.atlas.tissue
+    grid, tissue = atlas.grid, atlas.tissue
     bounded = MU1_RANGE[0] <= mu1 <= MU1_RANGE[1] and MU2_RANGE[0] <= mu2 <= MU2_RANGE[1]
     voxel = np.floor(grid.to_voxel(origin) + 0.5).astype(int)
     if not bounded or np.any(voxel < 0) or np.any(voxel >= grid.shape) or not tissue[tuple(voxel)]:
@@ -249,7 +262,7 @@ def describe_tumors(
         seed: of the thresholds.
     """
     sample, grid = tumors.sample, outlines.atlas.grid
-    mu1, mu2, origins = zip(*(at_place(tumors.center, place, grid) for place in sample.places), strict=True)
+    mu1, mu2, origins = zip(*(tumors.mapping.estimate(place) for place in sample.places), strict=True)
     world = to_world(grid.to_world(np.array(origins)))
     numbers = {"mu1": np.array(mu1), "mu2": np.array(mu2)} | {f"origin_{a}": world[:, i] for i, a in enumerate("xyz")}
     rng = random_stream(seed, THRESHOLDS)

@@ -65,30 +65,38 @@ def test_misfit_of_a_shifted_front_is_its_squared_distance_over_the_outline(shif
 
 def test_area_counts_patches() -> None:
     outlines = Outlines(ball(18.0), ball(24.0), brain(), CORRELATION)
-    assert outlines.core.patches == pytest.approx(18.0**2 / CORRELATION**2, rel=0.1)
-    assert outlines.edema.patches == pytest.approx(24.0**2 / CORRELATION**2, rel=0.1)
+    assert outlines.core.patches == pytest.approx(2**0.5 * 18.0**2 / CORRELATION**2, rel=0.1)
+    assert outlines.edema.patches == pytest.approx(2**0.5 * 24.0**2 / CORRELATION**2, rel=0.1)
+
+
+def test_where_tissue_ends_there_is_no_outline_to_be_wrong_about() -> None:
+    half = brain()
+    white = np.where(np.arange(40)[:, None, None] < 20, half.white_matter, 0)
+    cut = Atlas(white, half.gray_matter, half.csf, GRID, "half a ball")
+    whole, seen = (Outlines(ball(18.0), ball(24.0), atlas, CORRELATION) for atlas in (half, cut))
+    assert seen.edema.patches == pytest.approx(whole.edema.patches / 2, rel=0.05)
 
 
 def test_the_right_front_is_the_most_probable_one_and_its_thresholds_too() -> None:
     width = 3.0
     outlines = Outlines(ball(at(20, 0.7)), ball(at(20, 0.2)), brain(), CORRELATION)
-    judged = {radius: outlines.judge(front(radius, width)) for radius in (16, 18, 20, 22, 24)}
+    judged = {radius: outlines.judge(front(radius, width).ravel()) for radius in (16, 18, 20, 22, 24)}
     assert max(judged, key=lambda radius: judged[radius].log_likelihood) == 20
     assert outlines.core.thresholds[judged[20].core.argmax()] == pytest.approx(0.7, abs=0.06)
     assert outlines.edema.thresholds[judged[20].edema.argmax()] == pytest.approx(0.2, abs=0.06)
 
 
 def test_a_larger_correlation_is_less_sure() -> None:
-    fronts = [front(radius) for radius in (20, 24)]
+    fronts = [front(radius).ravel() for radius in (20, 24)]
     sure, unsure = (Outlines(ball(17.5), ball(24.0), brain(), correlation) for correlation in (4.0, 8.0))
     gaps = [o.judge(fronts[0]).log_likelihood - o.judge(fronts[1]).log_likelihood for o in (sure, unsure)]
     assert gaps[0] > 2 * gaps[1] > 0
 
 
 def test_no_tumor_at_all_is_judged_too() -> None:
-    judged = Outlines(ball(18.0), ball(24.0), brain(), CORRELATION).judge(np.zeros(GRID.shape, np.float32))
+    judged = Outlines(ball(18.0), ball(24.0), brain(), CORRELATION).judge(np.zeros(64000, np.float32))
     assert np.isfinite(judged.log_likelihood)
-    noise = random_stream(0).uniform(size=GRID.shape).astype(np.float32)
+    noise = random_stream(0).uniform(size=64000).astype(np.float32)
     assert np.isfinite(Outlines(ball(18.0), ball(24.0), brain(), CORRELATION).judge(noise).log_likelihood)
 
 

@@ -21,6 +21,7 @@ from morph.posterior import (
 )
 from morph.posterior import grow_ensemble as grow
 from morph.scene import Scene
+from morph.space_mapping import map_space
 from morph.uncertainty import AGREED, LEVELS, Posterior
 from morph.volume import Volume
 from tests.morph.same_place import tiny_brain
@@ -94,7 +95,7 @@ def test_equal_seeds_give_equal_answers(scene: Scene) -> None:
 
 def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
     outlines = Outlines(*scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
-    tumors = sample_tumors(outlines, TRUTH, replace(SETTINGS, simulations=60, rounds=3))
+    tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, replace(SETTINGS, simulations=60, rounds=3))
     ensemble = grow(tumors, scene, replace(SETTINGS, members=10))
     best, agreement = representative(ensemble, np.zeros(10))
     shown = ensemble.density >= 0.1
@@ -131,7 +132,7 @@ def test_less_sure_outlines_widen_the_intervals(scene: Scene) -> None:
     widths = []
     for correlation in (3.0, 12.0):
         outlines = Outlines(*scene.drawn, scene.coarse.atlas, correlation)
-        tumors = sample_tumors(outlines, TRUTH, replace(SETTINGS, simulations=200, rounds=5))
+        tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, replace(SETTINGS, simulations=200, rounds=5))
         values = describe_tumors(tumors, outlines, lambda points: points, 0)["mu2"]
         low, high = tumors.sample.quantiles(values, np.array([0.05, 0.95]))
         widths.append(high - low)
@@ -142,7 +143,8 @@ def test_a_tumor_without_a_dense_core_is_impossible_whatever_the_outlines_say(sc
     outlines = Outlines(*scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
     for tumor, possible in ((TRUTH, True), (Estimate(5.0, 2.6, TRUTH.origin), False)):
         seen: list[Judgment | None] = []
-        log = _log_posterior(np.zeros((1, 5)), outlines, tumor, seen, (2.0, 420.0))
+        mapping = map_space(outlines.atlas, outlines.atlas, tumor)
+        log = _log_posterior(np.zeros((1, 5)), outlines, mapping, seen, (2.0, 420.0))
         assert seen[0] is not None and np.isfinite(seen[0].log_likelihood)
         assert np.isfinite(log[0]) == possible
     core = float(np.count_nonzero(scene.drawn[0].array)) * scene.fine.atlas.grid.voxel_volume

@@ -1,0 +1,87 @@
+"""The mapping between two grids: the stand-in shows on the coarse grid what the fine grid shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engine import simulate
+from engine.grid import block_mean
+from morph.evidence import Estimate
+from morph.space_mapping import SpaceMapping, map_space
+from tests.morph.same_place import tiny_brain
+
+NARROW = Estimate(4.0, 4.5, (0.44, 0.47, 0.5))
+"""A front of .9 mm on voxels of 5 and 2.5 mm."""
+COARSE, FINE = tiny_brain().coarse, tiny_brain().fine
+
+
+@pytest.fixture(scope="module")
+def mapping() -> SpaceMapping:
+    return map_space(COARSE, FINE, NARROW)
+
+
+def volume_off(shown: Estimate, meant: Estimate) -> float:
+    """Relative difference of the volumes where c >= 0.25."""
+    coarse = simulate([shown.parameters()], COARSE).density[0]
+    fine = simulate([meant.parameters()], FINE).density[0]
+    return float(np.sum(coarse >= 0.25) * 8 / np.sum(fine >= 0.25) - 1)
+
+
+def distance(shown: Estimate, meant: Estimate) -> float:
+    """Sum of squared differences of the densities on the coarse grid."""
+    coarse = simulate([shown.parameters()], COARSE).density[0]
+    fine = averaged(simulate([meant.parameters()], FINE).density[0])
+    return float(((coarse[COARSE.tissue] - fine) ** 2).sum())
+
+
+def averaged(density: np.ndarray) -> np.ndarray:
+    """Mean over the tissue of each coarse voxel, (n,)."""
+    return (block_mean(density, 2) / np.maximum(block_mean(FINE.tissue.astype(np.float32), 2), 1e-6))[COARSE.tissue]
+
+
+def test_a_narrow_front_is_too_fast_on_the_coarse_grid_and_its_stand_in_is_not(mapping: SpaceMapping) -> None:
+    meant = mapping.center
+    assert volume_off(meant, meant) > 0.15
+    stand_in = mapping.stand_in(np.zeros(5))
+    assert abs(volume_off(stand_in, meant)) < 0.05
+    assert distance(stand_in, meant) < 0.2 * distance(meant, meant)
+
+
+def test_what_the_search_found_is_the_stand_in_of_the_center(mapping: SpaceMapping) -> None:
+    stand_in = mapping.stand_in(np.zeros(5))
+    assert stand_in.mu1 * stand_in.mu2 == pytest.approx(NARROW.mu1 * NARROW.mu2, rel=0.03)
+    assert np.linalg.norm((np.array(stand_in.origin) - NARROW.origin) * FINE.grid.extent) < 1.0
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("sign", [-0.4, 0.4])
+def test_it_follows_the_path_and_the_width_of_the_front(mapping: SpaceMapping, axis: int, sign: float) -> None:
+    place = sign * np.eye(5)[axis]
+    mu1, mu2, origin = mapping.estimate(place)
+    meant = Estimate(mu1, mu2, tuple(origin.tolist()))
+    assert distance(mapping.stand_in(place), meant) < 0.1 * distance(meant, meant)
+    if sign < 0 and axis == 1:  # the narrower the front, the more is to be mended
+        fixed = replace(mapping, slope=np.zeros((5, 5)))
+        assert distance(mapping.stand_in(place), meant) < 0.7 * distance(fixed.stand_in(place), meant)
+
+
+@pytest.mark.parametrize("place", [np.zeros(5), np.array([0.2, -0.2, 0.1, 0.1, -0.1])])
+def test_the_odds_mend_what_numbers_cannot(place: np.ndarray) -> None:
+    mapping = map_space(COARSE, FINE, Estimate(9.0, 3.6, NARROW.origin))
+    mu1, mu2, origin = mapping.estimate(place)
+    meant = averaged(simulate([Estimate(mu1, mu2, tuple(origin.tolist())).parameters()], FINE).density[0])
+    shown = simulate([mapping.stand_in(place).parameters()], COARSE).density[0][COARSE.tissue]
+    corrected = mapping.correct(shown)
+    assert corrected.min() >= 0 and corrected.max() <= 1
+    left = ((corrected - meant) ** 2).sum() / ((shown - meant) ** 2).sum()
+    assert left < (0.5 if place.any() else 1e-6)
+
+
+def test_one_grid_needs_no_mapping() -> None:
+    mapping = map_space(FINE, FINE, NARROW)
+    stand_in = mapping.stand_in(np.zeros(5))
+    assert mapping.center == NARROW and stand_in.origin == NARROW.origin
+    assert (stand_in.mu1, stand_in.mu2) == pytest.approx((NARROW.mu1, NARROW.mu2))
