@@ -5,8 +5,8 @@ rho and T, an origin anywhere in tissue, limits of size) and the likelihood of `
 averaged over. The limits of size give way to a visible core that is small or large: a tumor with at least half and at
 most twice its volume is always possible.
 It is sampled on the coarse grid (`morph.sampler`) around the tumor that the search found, each tumor of the fine grid
-by its stand-in on the coarse one (`morph.space_mapping`). Some of the tumors, drawn by weight, are then simulated on the
-fine grid: the ensemble that maps come from. Intervals come from all of them.
+by its stand-in on the coarse one (`morph.space_mapping`). Some of the tumors, drawn by weight, are then simulated on
+the fine grid: the ensemble that maps come from. Intervals come from all of them.
 
 The tumor that is delivered is the one of the ensemble that agrees best with all the others and with the masks, so that
 as little as possible is lost whichever of them is the true one (`morph.ensemble`).
