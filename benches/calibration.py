@@ -6,7 +6,7 @@ Tumors of the prior are grown in the atlas on the full grid (1.8 mm) and seen th
 drawn with errors of 1 mm. The search and the posterior run as for a patient, on the half grid, and get only the
 outlines. The anatomy is the true one, and the errors of the outlines go together over the length that the likelihood
 assumes (`correlation=`), so half of many cases should lie in their 50% interval, and the rank of the truth among the
-sampled tumors should be uniform. Not exactly: the likelihood counts independent patches of outline instead of inverting
+sampled tumors should be uniform. Not exactly: the likelihood counts independent observations instead of inverting
 the correlation, and averages over the size of the errors, which here is known. What registration and an unknown
 anatomy add is measured by `benches/twins.py`.
 """
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,19 +29,15 @@ from scipy.stats import binom, kstest
 from engine import (
     CORE_THRESHOLD_RANGE,
     EDEMA_THRESHOLD_RANGE,
-    GRIDS,
     Atlas,
     Grid,
     load_anatomy,
-    nearest_tissue,
     random_stream,
-    simulate,
 )
 from engine.acceptance import accept_rows
-from engine.atlas import place
 from engine.backends import choose_backend
 from morph.evidence import Evidence
-from morph.inference import estimate_tumor, majority, prepare_brain
+from morph.inference import Brain, estimate_tumor, majority, prepare_brain
 from morph.outlines import Outlines
 from morph.posterior import PRIOR, PosteriorSettings, describe_tumors, sample_tumors
 from morph.refine import RefinementSettings, refine
@@ -53,6 +48,8 @@ from morph.volume import Volume
 
 DRAWN = 2
 """Voxels of a drawn outline along the edge of one of the full grid: 0.9 mm."""
+MARGIN = 30.0
+"""Image [mm] around the largest edema that can be seen; tissue beyond it counts as far outside."""
 SHARES = (0.5, 0.9)
 
 
@@ -91,20 +88,19 @@ def use_one_core() -> None:
 
 
 @lru_cache
-def tools(weights: str) -> tuple[Atlas, Atlas, Any]:
+def tools(weights: str) -> Brain:
     """The atlas on the half and on the full grid, and the network that starts the search."""
-    anatomy = load_anatomy("sri24")
-    return place(anatomy, GRIDS["half"]), place(anatomy, GRIDS["full"]), prepare_brain(anatomy, weights)
+    return prepare_brain(load_anatomy("sri24"), weights)
 
 
 def judge_case(work: tuple[int, int, dict[str, Any]]) -> dict[str, Any]:
     """One tumor: the rank of each true number among the sampled ones, 0 to 1."""
     seed, number, settings = work
-    atlas, fine, brain = tools(settings["weights"])
-    row = accept_rows(range(number, number + 1), seed, "converged", atlas, PRIOR, choose_backend("cpu"))
-    truth = row[0][0]["parameters"]
-    truth = replace(truth, origin=nearest_tissue(truth.origin, fine))
-    core, edema, thresholds = draw(simulate([truth], fine).density[0], fine, seed, number, settings["correlation"])
+    brain = tools(settings["weights"])
+    atlas, fine = brain.coarse, brain.fine
+    row = accept_rows(range(number, number + 1), seed, "converged", fine, PRIOR, choose_backend("cpu"))[0][0]
+    truth = row["parameters"]
+    core, edema, thresholds = draw(row["density"].astype(np.float32), fine, seed, number, settings["correlation"])
     shares = [majority(average_onto(mask, atlas.grid)) for mask in (core, edema)]
     start = estimate_tumor(shares[0], shares[1], brain)
     evidence = Evidence(shares[0], shares[1], atlas)
@@ -125,13 +121,13 @@ def draw(
     density: np.ndarray, atlas: Atlas, seed: int, number: int, correlation: float
 ) -> tuple[Volume, Volume, tuple[float, float]]:
     """Core and edema as they would be drawn, and the thresholds that show them; again while the core is too small."""
-    rng = random_stream(seed, number)
-    box = bounding_box(atlas.tissue, 1)
-    corner = np.array(atlas.grid.corner) + atlas.grid.spacing * np.array([side.start for side in box])
+    rng, grid = random_stream(seed, number), atlas.grid
+    box = bounding_box((density >= EDEMA_THRESHOLD_RANGE[0]) & atlas.tissue, round(MARGIN / grid.spacing))
+    corner = np.array(grid.corner) + grid.spacing * np.array([side.start for side in box])
     shape = tuple(DRAWN * (side.stop - side.start) for side in box)
-    fine = Grid(shape, atlas.grid.spacing / DRAWN, tuple(corner))
-    blank = Volume(np.zeros(shape, dtype=np.float32), fine.affine)
-    dense = spread_density(density, atlas.tissue, atlas.grid, blank).array
+    drawn = Grid(shape, grid.spacing / DRAWN, tuple(corner))
+    blank = Volume(np.zeros(shape, dtype=np.float32), drawn.affine)
+    dense = spread_density(density, atlas.tissue, grid, blank).array
     inside = np.kron(atlas.tissue[box], np.ones((DRAWN,) * 3, dtype=bool))
     while True:
         thresholds = float(rng.uniform(*CORE_THRESHOLD_RANGE)), float(rng.uniform(*EDEMA_THRESHOLD_RANGE))

@@ -15,6 +15,7 @@ as little as possible is lost whichever of them is the true one (`morph.ensemble
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -36,10 +37,14 @@ from morph.volume import Volume
 PRIOR = PRIORS["whole_brain"]
 FIRST_SPREAD = 0.4
 """Scales of the first proposals, in the search's steps (ours: about the search's own error)."""
+DENSE = 0.7
+"""Density [1] that the prior's limits of size count."""
+TOO_LARGE = 1.2
+"""A stand-in is given up beyond this many times the upper limit: the fine grid may show less (ours)."""
 FIRST_SHARE = 4
 """The first sample has this many times fewer simulations than the second (ours)."""
 QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
-SAMPLING, MEMBERS, THRESHOLDS = 0, 1, 2
+SAMPLING, MEMBERS, THRESHOLDS, FIRST = 0, 1, 2, 3
 """Counters of the random streams."""
 
 
@@ -48,7 +53,7 @@ class PosteriorSettings:
     """How thoroughly to sample.
 
     Attributes:
-        simulations: on the coarse grid.
+        simulations: on the coarse grid, after a quarter as many that say where to compare both grids.
         rounds: that they are spread over; each learns from those before.
         members: tumors simulated on the fine grid.
         correlation: over which errors of outline, anatomy and model go together [mm], see `morph.outlines`.
@@ -74,7 +79,7 @@ class PosteriorSettings:
 
 @dataclass(frozen=True, eq=False)
 class Tumors:
-    """Weighted tumors on the coarse grid.
+    """Weighted tumors of the fine grid, each simulated as its stand-in on the coarse one.
 
     Attributes:
         mapping: what the sample's coordinates mean.
@@ -113,7 +118,7 @@ def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -
 
     Args:
         scene: where, with both masks.
-        found: the tumor that the search found on the coarse grid, in the scene's space.
+        found: what the search on the coarse grid found, in the scene's space.
         settings: see there.
 
     Raises:
@@ -137,7 +142,7 @@ def sample_tumors(
     Args:
         outlines: on the coarse grid.
         fine: the brain on the grid that is meant.
-        found: where to begin, on the coarse grid.
+        found: where to begin: what a search on the coarse grid found.
         settings: see there.
         sizes: volumes [ml at c >= 0.7] between which a tumor can be; by default the prior's, wider for what is seen.
 
@@ -148,22 +153,25 @@ def sample_tumors(
     mapping = map_space(outlines.atlas, fine, found)
     few = max(settings.simulations // FIRST_SHARE, 10)
     brief = replace(settings, simulations=few, rounds=min(settings.rounds, few // 10))
-    tumors = _sample(outlines, mapping, brief, sizes)
-    middle = mapping.stand_in(tumors.sample.weights @ tumors.sample.places)
-    return _sample(outlines, map_space(outlines.atlas, fine, middle), settings, sizes)
-
-
-def _sample(outlines: Outlines, mapping: SpaceMapping, settings: PosteriorSettings, sizes: Range) -> Tumors:
-    """Sample around the center of a mapping."""
-    seen: list[Judgment | None] = []
-    target = partial(_log_posterior, outlines=outlines, mapping=mapping, seen=seen, sizes=sizes)
-    rng = random_stream(settings.seed, SAMPLING)
+    with suppress(ValueError):  # the mapping stays where it is
+        first = _sample(outlines, mapping, brief, sizes, FIRST).sample
+        mapping = mapping.moved_to(first.weights @ first.places)
     try:
-        sample = explore(target, np.full(len(STEPS), FIRST_SPREAD), settings.simulations, settings.rounds, rng)
+        return _sample(outlines, mapping, settings, sizes, SAMPLING)
     except ValueError as error:
         raise InputError(
             "no tumor around the one that was found is possible: posterior.simulations=0 goes without a posterior"
         ) from error
+
+
+def _sample(
+    outlines: Outlines, mapping: SpaceMapping, settings: PosteriorSettings, sizes: Range, stream: int
+) -> Tumors:
+    """Sample around the center of a mapping; a ValueError where no tumor is possible."""
+    seen: list[Judgment | None] = []
+    target = partial(_log_posterior, outlines=outlines, mapping=mapping, seen=seen, sizes=sizes)
+    rng = random_stream(settings.seed, stream)
+    sample = explore(target, np.full(len(STEPS), FIRST_SPREAD), settings.simulations, settings.rounds, rng)
     core, edema = (
         np.array([np.full(len(o.thresholds), -np.inf) if j is None else getattr(j, name) for j in seen])
         for name, o in (("core", outlines.core), ("edema", outlines.edema))
@@ -221,15 +229,18 @@ def _log_posterior(
     atlas = outlines.atlas
     logs = np.array([_log_prior(*mapping.estimate(place), mapping.fine) for place in places])
     tumors = [mapping.stand_in(place).parameters() for place, log in zip(places, logs, strict=True) if np.isfinite(log)]
-    runs = simulate_stream(tumors, atlas, stop_volume=sizes[1])
+    runs = simulate_stream(tumors, atlas, stop_volume=TOO_LARGE * sizes[1])
     for number in range(len(places)):
         judgment = None
         if np.isfinite(logs[number]):
             density = np.zeros(atlas.grid.shape, dtype=np.float32)
             one = next(runs)
             one.write(density)
-            judgment = outlines.judge(mapping.correct(density[atlas.tissue]))
-            logs[number] += judgment.log_likelihood if sizes[0] <= one.volume <= sizes[1] else -np.inf
+            shown = mapping.correct(density[atlas.tissue])
+            judgment = outlines.judge(shown)
+            volume = np.count_nonzero(shown >= DENSE) * atlas.grid.voxel_volume
+            possible = one.ended == "duration" and sizes[0] <= volume <= sizes[1]
+            logs[number] += judgment.log_likelihood if possible else -np.inf
         seen.append(judgment)
     return logs
 
@@ -261,7 +272,7 @@ def describe_tumors(
         to_world: places [mm] in the world of the grid, (n, 3) -> in the world that is wanted.
         seed: of the thresholds.
     """
-    sample, grid = tumors.sample, outlines.atlas.grid
+    sample, grid = tumors.sample, tumors.mapping.fine.grid
     mu1, mu2, origins = zip(*(tumors.mapping.estimate(place) for place in sample.places), strict=True)
     world = to_world(grid.to_world(np.array(origins)))
     numbers = {"mu1": np.array(mu1), "mu2": np.array(mu2)} | {f"origin_{a}": world[:, i] for i, a in enumerate("xyz")}

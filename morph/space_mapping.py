@@ -21,10 +21,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import Atlas, nearest_tissue, simulate
+from engine import Atlas, Grid, nearest_tissue, simulate
 from engine.grid import block_mean
 from morph.evidence import Estimate
 from morph.refine import STEPS, at_place
+from morph.resample import average_onto
+from morph.volume import Volume
 
 Place = NDArray[np.float64]
 DIFFERENCES = np.array([0.1, 0.1, 0.2, 0.2, 0.2])
@@ -38,6 +40,8 @@ AWAY = 0.4
 """How far from the center the change with path and width is measured, in the search's steps (ours)."""
 LEAST = 0.01
 """Density [1] below which, and below 1 by which, odds do not tell tumors apart (ours)."""
+MOST = 4.0
+"""Largest logarithm of a ratio of odds: beyond it, what the center shows would hold for every tumor (ours)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +73,11 @@ class SpaceMapping:
         """The tumor that shows it on the coarse grid."""
         return _in_tissue(self.center, place + self.offset + self.slope @ place, self.coarse)
 
+    def moved_to(self, place: Place) -> SpaceMapping:
+        """The same comparison around another place; it costs five tumors on the fine grid."""
+        center = _in_tissue(self.center, place, self.fine)
+        return _compare(center, self.offset + self.slope @ place, self.coarse, self.fine)
+
     def correct(self, density: NDArray[np.float32]) -> NDArray[np.float32]:
         """Densities of a stand-in as the fine grid would show them, both (n,) over the tissue of the coarse grid."""
         ratio = np.exp(_log_odds(density) + self.odds)
@@ -80,17 +89,22 @@ def map_space(coarse: Atlas, fine: Atlas, found: Estimate) -> SpaceMapping:
 
     Args:
         coarse: the brain on the grid of the search.
-        fine: the same cube with an integer number of voxels in each of the coarse ones.
-        found: on the coarse grid.
+        fine: the same brain in the same cube on finer voxels.
+        found: what the search on the coarse grid found.
     """
+    center, offset = found, np.zeros(len(STEPS))
+    for _ in range(0 if coarse.grid == fine.grid else 2):
+        offset, _ = _difference(center, np.zeros(len(STEPS)), offset, coarse, fine)
+        center = _in_tissue(found, -offset, fine)
+    return _compare(center, offset, coarse, fine)
+
+
+def _compare(center: Estimate, guess: Place, coarse: Atlas, fine: Atlas) -> SpaceMapping:
+    """Both grids around a tumor of the fine one."""
     nowhere, slope = np.zeros(len(STEPS)), np.zeros((len(STEPS), len(STEPS)))
     if coarse.grid == fine.grid:
-        return SpaceMapping(found, coarse, fine, nowhere, slope, np.zeros(int(coarse.tissue.sum())))
-    center, offset = found, nowhere
-    for _ in range(2):
-        offset, _ = _difference(center, nowhere, offset, coarse, fine)
-        center = _in_tissue(found, -offset, fine)
-    offset, odds = _difference(center, nowhere, offset, coarse, fine)
+        return SpaceMapping(center, coarse, fine, nowhere, slope, np.zeros(int(coarse.tissue.sum())))
+    offset, odds = _difference(center, nowhere, guess, coarse, fine)
     for axis in (0, 1):
         step = AWAY * np.eye(len(STEPS))[axis]
         further, nearer = (_difference(center, sign * step, offset, coarse, fine)[0] for sign in (1, -1))
@@ -103,7 +117,7 @@ def _difference(
 ) -> tuple[Place, NDArray[np.float64]]:
     """What must be added to a place so that the coarse tumor is like the fine one, and the odds that differ then."""
     meant = simulate([_in_tissue(center, place, fine).parameters()], fine).density[0]
-    wanted = _averaged(meant, fine, coarse)
+    wanted, present = _averaged(meant, fine, coarse)
 
     def grow(differences: list[Place]) -> NDArray[np.float64]:
         tumors = [_in_tissue(center, place + d, coarse).parameters() for d in differences]
@@ -120,14 +134,15 @@ def _difference(
         if distances[best] >= ((density - wanted) ** 2).sum():
             break
         found, density = found + SHORTER[best] * step, tried[best]
-    return found, _log_odds(wanted) - _log_odds(density)
+    odds = np.clip(_log_odds(wanted) - _log_odds(density), -MOST, MOST)
+    return found, np.where(present, odds, 0.0)
 
 
 def _damped_step(slopes: NDArray[np.float64], missing: NDArray[np.float64]) -> Place:
-    """The step (d,) that reduces `missing` (n,) most, by its derivatives (n, d)."""
+    """The step (d,), each number by 1 at most, that reduces `missing` (n,) most, by its derivatives (n, d)."""
     normal = slopes.T @ slopes
     damped = normal + DAMPING * np.trace(normal) / len(normal) * np.eye(len(normal))
-    return np.linalg.solve(damped, slopes.T @ missing)
+    return np.clip(np.linalg.lstsq(damped, slopes.T @ missing, rcond=None)[0], -1, 1)
 
 
 def _log_odds(density: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -141,9 +156,19 @@ def _in_tissue(center: Estimate, place: Place, atlas: Atlas) -> Estimate:
     return Estimate(mu1, mu2, nearest_tissue(origin.tolist(), atlas))
 
 
-def _averaged(density: NDArray[np.float32], fine: Atlas, coarse: Atlas) -> NDArray[np.float64]:
-    """A density of the fine grid, averaged over the tissue in each coarse tissue voxel, (n,)."""
-    factor = fine.grid.shape[0] // coarse.grid.shape[0]
+def _averaged(
+    density: NDArray[np.float32], fine: Atlas, coarse: Atlas
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """A density of the fine grid, averaged over the tissue of each coarse tissue voxel, and where there is any, (n,)."""
     tissue = fine.tissue.astype(np.float32)
-    held, present = (block_mean(v, factor)[coarse.tissue] for v in (density * tissue, tissue))
-    return np.divide(held, present, out=np.zeros_like(held), where=present > 0).astype(np.float64)
+    held, share = (_onto(values, fine.grid, coarse.grid)[coarse.tissue] for values in (density * tissue, tissue))
+    mean = np.divide(held, share, out=np.zeros_like(held), where=share > 0).astype(np.float64)
+    return mean, share > 0
+
+
+def _onto(values: NDArray[np.float32], fine: Grid, coarse: Grid) -> NDArray[np.float32]:
+    """Means over the voxels of a coarser grid."""
+    factor = round(coarse.spacing / fine.spacing)
+    if all(n == m * factor for n, m in zip(fine.shape, coarse.shape, strict=True)):
+        return block_mean(values, factor)
+    return average_onto(Volume(values, fine.affine), coarse)

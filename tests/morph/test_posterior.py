@@ -151,6 +151,20 @@ def test_a_tumor_without_a_dense_core_is_impossible_whatever_the_outlines_say(sc
     assert outlines.core.volume == pytest.approx(core, rel=0.1)
 
 
+def test_a_narrow_front_is_judged_as_the_fine_grid_shows_it(scene: Scene) -> None:
+    """The tumor that was drawn on the fine grid is far more probable than without the mapping, and near its best."""
+    narrow, coarse, fine = Estimate(4.0, 4.5, TRUTH.origin), scene.coarse.atlas, scene.fine.atlas
+    density = simulate([narrow.parameters()], fine).density[0]
+    drawn = [Volume((density >= t).astype(np.float32), fine.grid.affine) for t in THRESHOLDS]
+    outlines = Outlines(drawn[0], drawn[1], coarse, SETTINGS.correlation)
+    mapped, plain = map_space(coarse, fine, narrow).moved_to(np.zeros(5)), map_space(coarse, coarse, narrow)
+    mapped = replace(mapped, center=narrow)  # the comparison was made a little beside it
+    as_meant, as_coarse = (
+        _log_posterior(np.zeros((1, 5)), outlines, mapping, [], (1.0, 420.0))[0] for mapping in (mapped, plain)
+    )
+    assert as_meant > as_coarse + 3
+
+
 @pytest.mark.parametrize("given", [{"rounds": 0}, {"simulations": 20}, {"members": 3}, {"correlation": 0.0}])
 def test_settings_that_cannot_be_sampled_are_refused(given: dict[str, float]) -> None:
     with pytest.raises(InputError, match="posterior with"):

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine import simulate
+from engine import Grid, simulate
+from engine.atlas import place
 from engine.grid import block_mean
 from morph.evidence import Estimate
 from morph.space_mapping import SpaceMapping, map_space
-from tests.morph.same_place import tiny_brain
+from tests.morph.same_place import tiny_anatomy, tiny_brain
 
 NARROW = Estimate(4.0, 4.5, (0.44, 0.47, 0.5))
 """A front of .9 mm on voxels of 5 and 2.5 mm."""
@@ -59,25 +60,25 @@ def test_what_the_search_found_is_the_stand_in_of_the_center(mapping: SpaceMappi
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("sign", [-0.4, 0.4])
 def test_it_follows_the_path_and_the_width_of_the_front(mapping: SpaceMapping, axis: int, sign: float) -> None:
-    place = sign * np.eye(5)[axis]
-    mu1, mu2, origin = mapping.estimate(place)
+    at = sign * np.eye(5)[axis]
+    mu1, mu2, origin = mapping.estimate(at)
     meant = Estimate(mu1, mu2, tuple(origin.tolist()))
-    assert distance(mapping.stand_in(place), meant) < 0.1 * distance(meant, meant)
+    assert distance(mapping.stand_in(at), meant) < 0.1 * distance(meant, meant)
     if sign < 0 and axis == 1:  # the narrower the front, the more is to be mended
         fixed = replace(mapping, slope=np.zeros((5, 5)))
-        assert distance(mapping.stand_in(place), meant) < 0.7 * distance(fixed.stand_in(place), meant)
+        assert distance(mapping.stand_in(at), meant) < 0.7 * distance(fixed.stand_in(at), meant)
 
 
-@pytest.mark.parametrize("place", [np.zeros(5), np.array([0.2, -0.2, 0.1, 0.1, -0.1])])
-def test_the_odds_mend_what_numbers_cannot(place: np.ndarray) -> None:
+@pytest.mark.parametrize("at", [np.zeros(5), np.array([0.2, -0.2, 0.1, 0.1, -0.1])])
+def test_the_odds_mend_what_numbers_cannot(at: np.ndarray) -> None:
     mapping = map_space(COARSE, FINE, Estimate(9.0, 3.6, NARROW.origin))
-    mu1, mu2, origin = mapping.estimate(place)
+    mu1, mu2, origin = mapping.estimate(at)
     meant = averaged(simulate([Estimate(mu1, mu2, tuple(origin.tolist())).parameters()], FINE).density[0])
-    shown = simulate([mapping.stand_in(place).parameters()], COARSE).density[0][COARSE.tissue]
+    shown = simulate([mapping.stand_in(at).parameters()], COARSE).density[0][COARSE.tissue]
     corrected = mapping.correct(shown)
     assert corrected.min() >= 0 and corrected.max() <= 1
     left = ((corrected - meant) ** 2).sum() / ((shown - meant) ** 2).sum()
-    assert left < (0.5 if place.any() else 1e-6)
+    assert left < (0.5 if at.any() else 1e-6)
 
 
 def test_one_grid_needs_no_mapping() -> None:
@@ -85,3 +86,14 @@ def test_one_grid_needs_no_mapping() -> None:
     stand_in = mapping.stand_in(np.zeros(5))
     assert mapping.center == NARROW and stand_in.origin == NARROW.origin
     assert (stand_in.mu1, stand_in.mu2) == pytest.approx((NARROW.mu1, NARROW.mu2))
+
+
+def test_grids_that_are_not_blocks_of_each_other_are_compared_too() -> None:
+    odd = place(tiny_anatomy(), Grid((40, 40, 40), 3.5))
+    mapping = map_space(odd, FINE, Estimate(9.0, 3.6, NARROW.origin))
+    assert np.isfinite(mapping.offset).all() and np.abs(mapping.offset).max() < 3
+
+
+def test_a_tumor_that_fills_the_brain_on_both_grids_tells_nothing_and_breaks_nothing() -> None:
+    mapping = map_space(COARSE, FINE, Estimate(20.0, 12.0, NARROW.origin))
+    assert np.isfinite(mapping.offset).all() and np.isfinite(mapping.odds).all()
