@@ -5,8 +5,8 @@ open with the size of voxels. The same numbers can give half as much volume agai
 whoever samples tumors of the fine grid with simulations of the coarse one must simulate other numbers than are meant.
 
 Which ones is found where the search ended: a tumor is simulated on the fine grid, averaged over the voxels of the
-coarse one, and the numbers of the coarse tumor that is closest to it are found by damped least squares. Five such pairs
-give the difference and how it changes with the path and the width of the front. What differs still is kept voxel by
+coarse one, and the numbers of the coarse tumor that is closest to it are found by damped least squares. Four more pairs
+around it tell how the difference changes with the path and the width of the front. What differs still is kept voxel by
 voxel, as the logarithm of the ratio of the odds c / (1 - c): where cells multiply logistically that is the growth rate
 times how much earlier the front arrived, which tumors beside the center share.
 
@@ -159,7 +159,7 @@ def _in_tissue(center: Estimate, place: Place, atlas: Atlas) -> Estimate:
 def _averaged(
     density: NDArray[np.float32], fine: Atlas, coarse: Atlas
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """A density of the fine grid, averaged over the tissue of each coarse tissue voxel, and where there is any, (n,)."""
+    """A density of the fine grid, averaged over the tissue in each coarse tissue voxel; where there is any; (n,)."""
     tissue = fine.tissue.astype(np.float32)
     held, share = (_onto(values, fine.grid, coarse.grid)[coarse.tissue] for values in (density * tissue, tissue))
     mean = np.divide(held, share, out=np.zeros_like(held), where=share > 0).astype(np.float64)
