@@ -39,7 +39,8 @@ from engine.backends import choose_backend
 from morph.evidence import Evidence
 from morph.inference import Brain, estimate_tumor, majority, prepare_brain
 from morph.outlines import Outlines
-from morph.posterior import PRIOR, PosteriorSettings, describe_tumors, sample_tumors
+from morph.posterior import PosteriorSettings, describe_tumors, sample_tumors
+from morph.prior import PRIOR
 from morph.refine import RefinementSettings, refine
 from morph.resample import average_onto, bounding_box, spread_density
 from morph.twin import SMALLEST_CORE

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from engine import (
     CORE_THRESHOLD_RANGE,
@@ -22,6 +21,7 @@ from engine import (
     Atlas,
     FisherKolmogorovParameters,
     MassEffectParameters,
+    nearest_tissue,
 )
 from engine.parameters import Parameters
 from morph.displacement import look_up
@@ -112,7 +112,6 @@ class Evidence:
         self.atlas, self.rest = atlas, rest or atlas
         self.back: NDArray[np.float32] | None = None
         self.core, self.edema = core[atlas.tissue], (edema | core)[atlas.tissue]
-        self._nearest = ndimage.distance_transform_edt(~self.rest.tissue, return_distances=False, return_indices=True)
 
     def starting_in(self, rest: Atlas, back: NDArray[np.float32] | None = None) -> Evidence:
         """The same masks, for tumors that start in another brain than is seen.
@@ -158,11 +157,7 @@ class Evidence:
 
     def in_tissue(self, origin: NDArray[np.float64]) -> tuple[float, float, float]:
         """`origin` (fractions), moved to the center of the nearest tissue voxel where it lies outside."""
-        grid = self.rest.grid
-        voxel = np.clip(np.floor(grid.to_voxel(origin) + 0.5), 0, np.array(grid.shape) - 1).astype(int)
-        if not self.rest.tissue[tuple(voxel)]:
-            origin = grid.from_voxel(self._nearest[(slice(None), *voxel)])
-        return (float(origin[0]), float(origin[1]), float(origin[2]))
+        return nearest_tissue(origin.tolist(), self.rest)
 
 
 def threshold_cost(threshold: ArrayLike, bounds: tuple[float, float]) -> NDArray[np.float64]:

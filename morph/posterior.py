@@ -1,12 +1,9 @@
 """What two outlines leave open: tumors in proportion to how probable they are.
 
-The density of (mu1, mu2, origin) given the outlines is prior times likelihood: the prior of generation (uniform D,
-rho and T, an origin anywhere in tissue, limits of size) and the likelihood of `morph.outlines`, with both thresholds
-averaged over. The limits of size give way to a visible core that is small or large: a tumor with at least half and at
-most twice its volume is always possible.
-It is sampled on the coarse grid (`morph.sampler`) around the tumor that the search found, each tumor of the fine grid
-by its stand-in on the coarse one (`morph.space_mapping`). Some of the tumors, drawn by weight, are then simulated on
-the fine grid: the ensemble that maps come from. Intervals come from all of them.
+The density of (mu1, mu2, origin) given the outlines is prior (`morph.prior`) times likelihood (`morph.outlines`), with
+both thresholds averaged over. It is sampled on the coarse grid (`morph.sampler`) around the tumor that the search
+found, each tumor of the fine grid by its stand-in on the coarse one (`morph.space_mapping`). Some of the tumors, drawn
+by weight, are then simulated on the fine grid: the ensemble that maps come from. Intervals come from all of them.
 
 The tumor that is delivered is the one of the ensemble that agrees best with all the others and with the masks, so that
 as little as possible is lost whichever of them is the true one (`morph.ensemble`).
@@ -22,11 +19,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import PRIORS, Atlas, InputError, random_stream, simulate_stream
+from engine import Atlas, InputError, random_stream, simulate_stream
 from engine.sampling import Range
 from morph.ensemble import Ensemble, held_against, representative
-from morph.evidence import MU1_RANGE, MU2_RANGE, Estimate, Fit
+from morph.evidence import Estimate, Fit
 from morph.outlines import Judgment, Outlines
+from morph.prior import DENSE, log_prior, possible_sizes
 from morph.refine import STEPS, RefinementSettings, refine
 from morph.sampler import Sample, explore, normalized
 from morph.scene import Scene
@@ -34,11 +32,8 @@ from morph.space_mapping import SpaceMapping, map_space
 from morph.uncertainty import LEVELS, Interval, Posterior
 from morph.volume import Volume
 
-PRIOR = PRIORS["whole_brain"]
 FIRST_SPREAD = 0.4
 """Scales of the first proposals, in the search's steps (ours: about the search's own error)."""
-DENSE = 0.7
-"""Density [1] that the prior's limits of size count."""
 TOO_LARGE = 1.2
 """A stand-in is given up beyond this many times the upper limit: the fine grid may show less (ours)."""
 FIRST_SHARE = 4
@@ -149,7 +144,7 @@ def sample_tumors(
     Raises:
         InputError: none of the simulated tumors is possible at all.
     """
-    sizes = sizes or _sizes(outlines)
+    sizes = sizes or possible_sizes(outlines.core.volume)
     mapping = map_space(outlines.atlas, fine, found)
     few = max(settings.simulations // FIRST_SHARE, 10)
     brief = replace(settings, simulations=few, rounds=min(settings.rounds, few // 10))
@@ -227,7 +222,7 @@ def _log_posterior(
 ) -> NDArray[np.float64]:
     """Logarithm of prior times likelihood of places (n, 5), (n,); `seen` gets what the outlines say of each."""
     atlas = outlines.atlas
-    logs = np.array([_log_prior(*mapping.estimate(place), mapping.fine) for place in places])
+    logs = np.array([log_prior(*mapping.estimate(place), mapping.fine) for place in places])
     tumors = [mapping.stand_in(place).parameters() for place, log in zip(places, logs, strict=True) if np.isfinite(log)]
     runs = simulate_stream(tumors, atlas, stop_volume=TOO_LARGE * sizes[1])
     for number in range(len(places)):
@@ -243,22 +238,6 @@ def _log_posterior(
             logs[number] += judgment.log_likelihood if possible else -np.inf
         seen.append(judgment)
     return logs
-
-
-def _sizes(outlines: Outlines) -> Range:
-    """Volumes [ml at c >= 0.7] between which a tumor can be."""
-    core = outlines.core.volume
-    return min(PRIOR.size[0], 0.5 * core), max(PRIOR.size[1], 2 * core)
-
-
-def _log_prior(mu1: float, mu2: float, origin: NDArray[np.float64], atlas: Atlas) -> float:
-    """Logarithmic density of a tumor before anything is seen of it; -inf where it cannot be."""
-    grid, tissue = atlas.grid, atlas.tissue
-    bounded = MU1_RANGE[0] <= mu1 <= MU1_RANGE[1] and MU2_RANGE[0] <= mu2 <= MU2_RANGE[1]
-    voxel = np.floor(grid.to_voxel(origin) + 0.5).astype(int)
-    if not bounded or np.any(voxel < 0) or np.any(voxel >= grid.shape) or not tissue[tuple(voxel)]:
-        return -np.inf
-    return float(PRIOR.log_density(mu1, mu2))
 
 
 def describe_tumors(

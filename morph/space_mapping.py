@@ -32,6 +32,7 @@ Place = NDArray[np.float64]
 DIFFERENCES = np.array([0.1, 0.1, 0.2, 0.2, 0.2])
 """Steps of finite differences, in the search's steps (ours)."""
 ITERATIONS = 3
+"""Steps of damped least squares, at most (ours)."""
 DAMPING = 0.01
 """Added to the normal equations, as a share of their mean diagonal: undetermined numbers stay where they are (ours)."""
 SHORTER = (1.0, 0.5, 0.25)
@@ -93,7 +94,7 @@ def map_space(coarse: Atlas, fine: Atlas, found: Estimate) -> SpaceMapping:
         found: what the search on the coarse grid found.
     """
     center, offset = found, np.zeros(len(STEPS))
-    for _ in range(0 if coarse.grid == fine.grid else 2):
+    for _ in range(2):
         offset, _ = _difference(center, np.zeros(len(STEPS)), offset, coarse, fine)
         center = _in_tissue(found, -offset, fine)
     return _compare(center, offset, coarse, fine)
@@ -102,8 +103,6 @@ def map_space(coarse: Atlas, fine: Atlas, found: Estimate) -> SpaceMapping:
 def _compare(center: Estimate, guess: Place, coarse: Atlas, fine: Atlas) -> SpaceMapping:
     """Both grids around a tumor of the fine one."""
     nowhere, slope = np.zeros(len(STEPS)), np.zeros((len(STEPS), len(STEPS)))
-    if coarse.grid == fine.grid:
-        return SpaceMapping(center, coarse, fine, nowhere, slope, np.zeros(int(coarse.tissue.sum())))
     offset, odds = _difference(center, nowhere, guess, coarse, fine)
     for axis in (0, 1):
         step = AWAY * np.eye(len(STEPS))[axis]
@@ -116,6 +115,8 @@ def _difference(
     center: Estimate, place: Place, guess: Place, coarse: Atlas, fine: Atlas
 ) -> tuple[Place, NDArray[np.float64]]:
     """What must be added to a place so that the coarse tumor is like the fine one, and the odds that differ then."""
+    if coarse.grid == fine.grid:
+        return np.zeros(len(STEPS)), np.zeros(int(coarse.tissue.sum()))
     meant = simulate([_in_tissue(center, place, fine).parameters()], fine).density[0]
     wanted, present = _averaged(meant, fine, coarse)
 
