@@ -38,7 +38,7 @@ from engine.acceptance import accept_rows
 from engine.backends import choose_backend
 from morph.evidence import Evidence
 from morph.inference import Brain, estimate_tumor, majority, prepare_brain
-from morph.outlines import Outlines
+from morph.outlines import Drawn, Outlines
 from morph.posterior import PosteriorSettings, describe_tumors, sample_tumors
 from morph.prior import PRIOR
 from morph.refine import RefinementSettings, refine
@@ -101,12 +101,12 @@ def judge_case(work: tuple[int, int, dict[str, Any]]) -> dict[str, Any]:
     atlas, fine = brain.coarse, brain.fine
     row = accept_rows(range(number, number + 1), seed, "converged", fine, PRIOR, choose_backend("cpu"))[0][0]
     truth = row["parameters"]
-    core, edema, thresholds = draw(row["density"].astype(np.float32), fine, seed, number, settings["correlation"])
-    shares = [majority(average_onto(mask, atlas.grid)) for mask in (core, edema)]
+    drawn, thresholds = draw(row["density"].astype(np.float32), fine, seed, number, settings["correlation"])
+    shares = [majority(average_onto(mask, atlas.grid)) for mask in (drawn.core, drawn.edema)]
     start = estimate_tumor(shares[0], shares[1], brain)
     evidence = Evidence(shares[0], shares[1], atlas)
     found = refine(evidence, evidence, start, RefinementSettings(settings["search"], 0, seed=number))
-    outlines = Outlines(core, edema, atlas, settings["correlation"])
+    outlines = Outlines(drawn, atlas, settings["correlation"])
     sampling = PosteriorSettings(settings["simulations"], settings["rounds"], seed=number)
     tumors = sample_tumors(outlines, fine, found.estimate, sampling, PRIOR.size)
     numbers = describe_tumors(tumors, outlines, lambda world: world, number)
@@ -120,7 +120,7 @@ def judge_case(work: tuple[int, int, dict[str, Any]]) -> dict[str, Any]:
 
 def draw(
     density: np.ndarray, atlas: Atlas, seed: int, number: int, correlation: float
-) -> tuple[Volume, Volume, tuple[float, float]]:
+) -> tuple[Drawn, tuple[float, float]]:
     """Core and edema as they would be drawn, and the thresholds that show them; again while the core is too small."""
     rng, grid = random_stream(seed, number), atlas.grid
     box = bounding_box((density >= EDEMA_THRESHOLD_RANGE[0]) & atlas.tissue, round(MARGIN / grid.spacing))
@@ -137,7 +137,7 @@ def draw(
             for threshold in thresholds
         )
         if core.sum() * blank.voxel_volume >= SMALLEST_CORE:
-            return blank.with_array(core), blank.with_array(core | edema), thresholds
+            return Drawn(blank.with_array(core), blank.with_array(core | edema), inside), thresholds
 
 
 def count_covered(ranks: np.ndarray) -> dict[str, Any]:

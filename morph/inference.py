@@ -42,6 +42,13 @@ class Brain:
         """The native T1."""
         return Volume(self.anatomy.t1, self.anatomy.affine)
 
+    @property
+    def maps(self) -> tuple[Volume, Volume, Volume]:
+        """The native white matter, gray matter and CSF."""
+        native = self.anatomy
+        white, gray, csf = (Volume(m, native.affine) for m in (native.white_matter, native.gray_matter, native.csf))
+        return white, gray, csf
+
 
 def prepare_brain(anatomy: Anatomy, weights: str, fine: Grid = GRIDS["full"]) -> Brain:
     """Load the network and bring the anatomy onto its grid and the final one.

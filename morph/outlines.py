@@ -4,11 +4,12 @@ An outline is drawn with errors, and a model's front is never quite where the tu
 from the simulated front to the observed outline along it, and S the integral of d² over the outline. Where the errors
 have standard deviation s and are correlated over a length l, as exp(-(distance / 2 l)²), an outline is as good as
 n = area / P independent observations, and -2 log L = S / (P s²) + n log s². P is 4 pi l² for the mean of d and 2 pi l²
-for the mean of d²; here it is their geometric mean. Where an outline follows the edge of tissue it says nothing, and
-that part of its area does not count.
+for the mean of d²; here it is their geometric mean.
 
-S needs no front: it is twice the integral of the distance to the outline over the voxels that are inside one and
-outside the other. How large s is, nobody knows; with a flat prior of log s², L = (S + S_0)^(-n / 2), where S_0 stands
+S needs no front: it is twice the integral of the distance to the outline over the tissue that is inside one and outside
+the other. Where an outline follows the edge of tissue it says nothing: that part of its area does not count, distances
+are those to tissue on the other side, and a thin sheet of tissue that the outline leaves along the edge is no error of
+the front, for there an outline can be drawn too far inwards but not outwards. How large s is, nobody knows; with a flat prior of log s², L = (S + S_0)^(-n / 2), where S_0 stands
 for the errors of the grid. So the misfit that remains widens the answer by itself. Counting observations instead of
 inverting the correlation makes it a working likelihood: `benches/calibration.py` holds it against known tumors.
 
@@ -29,7 +30,7 @@ from scipy.special import logsumexp
 
 from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, Atlas
 from morph.evidence import THRESHOLD_STEP
-from morph.resample import average_onto
+from morph.resample import average_onto, bounding_box
 from morph.volume import Volume
 
 GRID_ERROR = 0.15
@@ -41,6 +42,25 @@ ISOTROPIC = 0.1
 """Difference of voxel edges, as a share of the shortest, up to which voxels count as cubes (ours)."""
 FAR = np.float32(100.0)
 """Distance [mm] beyond which an outline counts as this far."""
+SHEET = 3.0
+"""Tissue between an outline and the edge of tissue that is thinner [mm] says nothing (ours: on 25 tumors of the atlas
+with outlines drawn with errors of 1 mm, truth and outline then differ about as much inwards as outwards)."""
+LEAST = 1e-3
+"""Share of a voxel from which on what is in it counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What was drawn of a tumor, on one grid.
+
+    Attributes:
+        core: mask, (x, y, z), not empty; `edema` has the core in it.
+        matter: where there is tissue, bool (x, y, z).
+    """
+
+    core: Volume
+    edema: Volume
+    matter: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,19 +119,18 @@ class Judgment:
 class Outlines:
     """Both outlines of a patient on one grid."""
 
-    def __init__(self, core: Volume, edema: Volume, atlas: Atlas, correlation: float) -> None:
+    def __init__(self, drawn: Drawn, atlas: Atlas, correlation: float) -> None:
         """Bring two masks onto the tissue of a grid.
 
         Args:
-            core: mask in the world of `atlas`, not empty.
-            edema: mask with the core in it.
+            drawn: in the world of `atlas`.
             atlas: the brain that tumors are simulated in.
             correlation: l [mm].
         """
         self.atlas = atlas
         self.core, self.edema = (
-            _outline(_distance_on(mask, atlas), bounds, atlas.grid.spacing, correlation)
-            for mask, bounds in ((core, CORE_THRESHOLD_RANGE), (edema, EDEMA_THRESHOLD_RANGE))
+            _outline(_distance_on(mask, drawn.matter, atlas), bounds, atlas.grid.spacing, correlation)
+            for mask, bounds in ((drawn.core, CORE_THRESHOLD_RANGE), (drawn.edema, EDEMA_THRESHOLD_RANGE))
         )
 
     def judge(self, values: NDArray[np.float32]) -> Judgment:
@@ -121,14 +140,17 @@ class Outlines:
         return Judgment(total, core, edema)
 
 
-def signed_distance(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.float32]:
+def signed_distance(
+    mask: NDArray[np.bool_], spacing: NDArray[np.float64], beyond: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32]:
     """Distance [mm] of voxel centers to a mask's outline, positive inside, float32 (x, y, z).
 
     Args:
         mask: neither empty nor everything.
         spacing: voxel edges [mm], (3,).
+        beyond: what is on the other side of the outline, by default all that is not in the mask.
     """
-    inside, to_inside = _distance_and_step(mask, spacing)
+    inside, to_inside = _distance_and_step(mask if beyond is None else ~beyond, spacing)
     outside, to_outside = _distance_and_step(~mask, spacing)
     return np.where(mask, inside - to_inside, to_outside - outside).astype(np.float32)
 
@@ -143,12 +165,29 @@ def _distance_and_step(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) ->
     return distance, 0.5 * np.divide(step, distance, out=np.zeros_like(distance), where=distance > 0)
 
 
-def _distance_on(mask: Volume, atlas: Atlas) -> NDArray[np.float64]:
-    """Mean distance to a mask's outline [mm] in every tissue voxel of a grid, (n,); far away where no image is."""
-    distance = np.clip(signed_distance(mask.array > 0, mask.spacing), -FAR, FAR)
-    seen = average_onto(mask.with_array(np.ones_like(distance)), atlas.grid)[atlas.tissue]
-    mean = average_onto(mask.with_array(distance), atlas.grid)[atlas.tissue]
-    return np.divide(mean, seen, out=np.full_like(mean, -FAR), where=seen > 1e-3).astype(np.float64)
+def _distance_on(mask: Volume, matter: NDArray[np.bool_], atlas: Atlas) -> NDArray[np.float64]:
+    """Mean distance to a mask's outline [mm] in every tissue voxel of a grid, (n,); far away where no image is.
+
+    The mean is taken over the tissue of the image; where it has none, nothing is known, and the distance is 0.
+    """
+    inside = mask.array > 0
+    beyond = matter & ~inside
+    distance = np.clip(signed_distance(inside, mask.spacing, beyond), -FAR, FAR)
+    distance[(distance >= -SHEET) & _sheets(inside, beyond, mask.spacing)] = 0
+    fields = (matter * distance, matter, np.ones_like(distance))
+    total, held, seen = (average_onto(mask.with_array(f), atlas.grid)[atlas.tissue] for f in fields)
+    elsewhere = np.where(seen > LEAST, 0, -FAR)
+    return np.divide(total, held, out=elsewhere, where=held > LEAST).astype(np.float64)
+
+
+def _sheets(mask: NDArray[np.bool_], beyond: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tissue around a mask in which no ball with a diameter of `SHEET` fits, bool (x, y, z)."""
+    box = bounding_box(mask, int(np.ceil(3 * SHEET / spacing.min())))
+    near = beyond[box]
+    middles = ndimage.distance_transform_edt(near, sampling=spacing) > SHEET / 2
+    sheets = np.zeros_like(mask)
+    sheets[box] = near & (ndimage.distance_transform_edt(~middles, sampling=spacing) > SHEET / 2)
+    return sheets
 
 
 def _outline(distance: NDArray[np.float64], bounds: tuple[float, float], spacing: float, correlation: float) -> Outline:

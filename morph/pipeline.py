@@ -167,9 +167,8 @@ class Road:
 
     def _build_scene(self, warp: Warp) -> Scene:
         """The space to solve in, with what the T1 and the visible tumor say about the warped atlas."""
-        patient, anatomy = self.patient, self.brain.anatomy
-        maps = (Volume(m, anatomy.affine) for m in (anatomy.white_matter, anatomy.gray_matter, anatomy.csf))
-        white, gray, csf = (warp.to_patient(m, patient.t1, "linear") for m in maps)
+        patient = self.patient
+        white, gray, csf = (warp.to_patient(m, patient.t1, "linear") for m in self.brain.maps)
         warped = normalized((white, gray, csf), patient.brain, "atlas")
         seen = patient.tissue or classify(patient.t1, warped, self.whole.masks.edema)
         self.checks.append(check_masks(self.whole.masks.edema, warped.matter))

@@ -119,7 +119,7 @@ def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -
     Raises:
         InputError: none of the simulated tumors is possible at all.
     """
-    outlines = Outlines(*scene.drawn, scene.coarse.atlas, settings.correlation)
+    outlines = Outlines(scene.drawn, scene.coarse.atlas, settings.correlation)
     tumors = sample_tumors(outlines, scene.fine.atlas, found, settings)
     ensemble = grow_ensemble(tumors, scene, settings)
     fits = held_against(ensemble, scene)

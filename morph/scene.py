@@ -18,10 +18,11 @@ from engine.atlas import BRAIN_CENTER
 from engine.grid import block_mean
 from morph.evidence import Estimate, Evidence
 from morph.inference import Brain, majority
+from morph.outlines import Drawn
 from morph.patient import Patient
 from morph.registration import Warp
 from morph.resample import average_onto, spread_density
-from morph.tissue import Tissue
+from morph.tissue import Tissue, normalized
 from morph.volume import Volume
 
 SPACES = ("patient", "atlas")
@@ -37,7 +38,7 @@ class Scene:
     Attributes:
         space: `patient` or `atlas`.
         coarse: masks and anatomy on the search's grid; `fine` on that of the final simulation.
-        drawn: core and edema as they were drawn, in this space's world.
+        drawn: core, edema and tissue as they were drawn, in this space's world.
         scale: mm of the patient per mm of this space.
         deliver: density on the fine grid, (x, y, z) -> on the patient's T1.
         to_world: place in this space's world [mm], (n, 3) -> the patient's; `to_space` is its inverse.
@@ -47,7 +48,7 @@ class Scene:
     space: str
     coarse: Evidence
     fine: Evidence
-    drawn: tuple[Volume, Volume]
+    drawn: Drawn
     scale: float
     deliver: Callable[[NDArray[np.float32]], Volume]
     to_world: Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -76,7 +77,7 @@ def atlas_scene(patient: Patient, warp: Warp, brain: Brain, masks: Masks) -> Sce
         "atlas",
         coarse,
         fine,
-        (core, edema),
+        Drawn(core, edema, normalized(brain.maps, brain.t1.array > 0, "atlas").matter),
         warp.affine_scale,
         deliver,
         warp.points_to_patient,
@@ -93,14 +94,14 @@ def patient_scene(patient: Patient, warp: Warp, brain: Brain, tissue: Tissue) ->
     """
     grid = working_grid(patient, brain.fine.grid)
     maps = [average_onto(m, grid) for m in tissue.maps]
-    drawn = (patient.t1.with_array(patient.masks.core), patient.t1.with_array(patient.masks.edema))
-    shares = [average_onto(mask, grid) for mask in drawn]
+    matter = tissue.matter
+    drawn = Drawn(patient.t1.with_array(patient.masks.core), patient.t1.with_array(patient.masks.edema), matter)
+    shares = [average_onto(mask, grid) for mask in (drawn.core, drawn.edema)]
     fine = _evidence(maps, shares, grid)
     factor = round(brain.coarse.grid.spacing / grid.spacing)
     coarse = _evidence(
         [block_mean(m, factor) for m in maps], [block_mean(s, factor) for s in shares], grid.coarsened(factor)
     )
-    matter = tissue.matter
 
     def deliver(density: NDArray[np.float32]) -> Volume:
         spread = spread_density(density, fine.atlas.tissue, grid, patient.t1)

@@ -20,6 +20,7 @@ from morph.growth import grow
 from morph.inference import Brain
 from morph.mass_effect import MassEffect, PushSettings, let_push
 from morph.models_picture import draw_models
+from morph.outlines import Drawn
 from morph.outputs import describe_answer
 from morph.patient import Patient, find_case, load_patient
 from morph.pipeline import run_pipeline
@@ -110,7 +111,7 @@ def scene_of(evidence: Evidence) -> Scene:
     """A scene whose grids are both the evidence's."""
     nothing = Volume(np.zeros(evidence.atlas.grid.shape, dtype=np.float32), evidence.atlas.grid.affine)
     return Scene(
-        "patient", evidence, evidence, (nothing, nothing), 1.0, nothing.with_array,
+        "patient", evidence, evidence, Drawn(nothing, nothing, evidence.atlas.tissue), 1.0, nothing.with_array,
         lambda points: points, lambda found: found, lambda found: found,
     )  # fmt: skip
 

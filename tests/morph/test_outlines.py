@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from engine import Atlas, Grid, random_stream
-from morph.outlines import Outlines, signed_distance
+from morph.outlines import Drawn, Outlines, signed_distance
 from morph.twin_images import CORRELATION
 from morph.volume import Volume
 
@@ -27,6 +29,11 @@ def brain() -> Atlas:
     """Nothing but white matter."""
     ones, none = np.ones(GRID.shape, np.float32), np.zeros(GRID.shape, np.float32)
     return Atlas(ones, none, none, GRID, "ball")
+
+
+def drawn(core: Volume, edema: Volume) -> Drawn:
+    """Two masks, nothing but tissue."""
+    return Drawn(core, edema, np.ones(core.array.shape, dtype=bool))
 
 
 def front(radius: float, width: float = 3.0) -> np.ndarray:
@@ -52,7 +59,7 @@ def test_signed_distance_of_a_ball_is_its_own() -> None:
 
 @pytest.mark.parametrize("shift", [-4.0, -2.0, 2.0, 4.0])
 def test_misfit_of_a_shifted_front_is_its_squared_distance_over_the_outline(shift: float) -> None:
-    outlines = Outlines(ball(18.0), ball(24.0), brain(), CORRELATION)
+    outlines = Outlines(drawn(ball(18.0), ball(24.0)), brain(), CORRELATION)
     threshold = int(np.argmin(np.abs(outlines.edema.thresholds - 0.3)))
     radius = 24.0 + shift
     density = front(radius - (at(0, 0.3)))
@@ -64,25 +71,56 @@ def test_misfit_of_a_shifted_front_is_its_squared_distance_over_the_outline(shif
 
 
 def test_area_counts_patches() -> None:
-    outlines = Outlines(ball(18.0), ball(24.0), brain(), CORRELATION)
+    outlines = Outlines(drawn(ball(18.0), ball(24.0)), brain(), CORRELATION)
     assert outlines.core.patches == pytest.approx(2**0.5 * 18.0**2 / CORRELATION**2, rel=0.1)
     assert outlines.edema.patches == pytest.approx(2**0.5 * 24.0**2 / CORRELATION**2, rel=0.1)
 
 
-def test_where_tissue_ends_there_is_no_outline_to_be_wrong_about() -> None:
-    """One half of the outline has tissue beyond it, the other half follows the edge of tissue."""
+def edged(radius: float) -> tuple[Atlas, np.ndarray]:
+    """Tissue where x < 0 and within a radius of the middle; the same on the grid of `ball`."""
     whole = brain()
-    axis = (np.arange(40) + 0.5) * 2 - 40
-    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
-    tissue = (x < 0) | (np.sqrt(x**2 + y**2 + z**2) <= 24)
-    edged = Atlas(np.where(tissue, whole.white_matter, 0), whole.gray_matter, whole.csf, GRID, "edged")
-    free, held = (Outlines(ball(18.0), ball(24.0), atlas, CORRELATION) for atlas in (whole, edged))
-    assert held.edema.patches == pytest.approx(free.edema.patches / 2, rel=0.1)
+
+    def inside(count: int, spacing: float) -> np.ndarray:
+        axis = (np.arange(count) + 0.5) * spacing - 40
+        x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
+        return (x < 0) | (np.sqrt(x**2 + y**2 + z**2) <= radius)
+
+    atlas = Atlas(np.where(inside(40, 2.0), whole.white_matter, 0), whole.gray_matter, whole.csf, GRID, "edged")
+    return atlas, inside(80, 1.0)
+
+
+@pytest.mark.parametrize("edge", [24.0, 25.0, 26.0])
+def test_where_tissue_ends_there_is_no_outline_to_be_wrong_about(edge: float) -> None:
+    """One half of the outline has tissue beyond it, the other half follows the edge of tissue, or nearly so."""
+    free = Outlines(drawn(ball(18.0), ball(24.0)), brain(), CORRELATION)
+    atlas, matter = edged(edge)
+    held = Outlines(replace(drawn(ball(18.0), ball(24.0)), matter=matter), atlas, CORRELATION)
+    assert held.edema.patches == pytest.approx(free.edema.patches / 2, rel=0.15)
+
+
+def test_a_sheet_that_is_left_along_the_edge_of_tissue_is_no_error_of_the_front() -> None:
+    """The front fills the half ball to the edge; the outline was drawn 2 mm inside of it on that side."""
+    atlas, matter = edged(26.0)
+    known = Outlines(replace(drawn(ball(18.0), ball(24.0)), matter=matter), atlas, CORRELATION)
+    taken = Outlines(drawn(ball(18.0), ball(24.0)), atlas, CORRELATION)
+    x, y, z = np.indices(GRID.shape)
+    filled = (np.hypot(np.hypot(x - 19.5, y - 19.5), z - 19.5) <= 12) | (x >= 20)
+    density = np.where(filled, 0.9, 0.0)[atlas.tissue].astype(np.float32)
+    assert known.edema.misfits(density)[0] < 0.3 * taken.edema.misfits(density)[0]
+
+
+def test_depth_is_the_way_to_tissue_on_the_other_side_not_to_the_edge_of_tissue() -> None:
+    atlas, matter = edged(24.0)
+    known = Outlines(replace(drawn(ball(18.0), ball(24.0)), matter=matter), atlas, CORRELATION)
+    field = np.zeros(GRID.shape)
+    field[atlas.tissue] = known.edema.distance
+    assert field[30, 20, 20] > 20  # 21 mm from the middle, 3 mm from the edge of tissue
+    assert field[9, 20, 20] == pytest.approx(3.0, abs=1.0)  # 21 mm from the middle, on the side with tissue beyond
 
 
 def test_the_right_front_is_the_most_probable_one_and_its_thresholds_too() -> None:
     width = 3.0
-    outlines = Outlines(ball(at(20, 0.7)), ball(at(20, 0.2)), brain(), CORRELATION)
+    outlines = Outlines(drawn(ball(at(20, 0.7)), ball(at(20, 0.2))), brain(), CORRELATION)
     judged = {radius: outlines.judge(front(radius, width).ravel()) for radius in (16, 18, 20, 22, 24)}
     assert max(judged, key=lambda radius: judged[radius].log_likelihood) == 20
     assert outlines.core.thresholds[judged[20].core.argmax()] == pytest.approx(0.7, abs=0.06)
@@ -91,16 +129,16 @@ def test_the_right_front_is_the_most_probable_one_and_its_thresholds_too() -> No
 
 def test_a_larger_correlation_is_less_sure() -> None:
     fronts = [front(radius).ravel() for radius in (20, 24)]
-    sure, unsure = (Outlines(ball(17.5), ball(24.0), brain(), correlation) for correlation in (4.0, 8.0))
+    sure, unsure = (Outlines(drawn(ball(17.5), ball(24.0)), brain(), correlation) for correlation in (4.0, 8.0))
     gaps = [o.judge(fronts[0]).log_likelihood - o.judge(fronts[1]).log_likelihood for o in (sure, unsure)]
     assert gaps[0] > 2 * gaps[1] > 0
 
 
 def test_no_tumor_at_all_is_judged_too() -> None:
-    judged = Outlines(ball(18.0), ball(24.0), brain(), CORRELATION).judge(np.zeros(64000, np.float32))
+    judged = Outlines(drawn(ball(18.0), ball(24.0)), brain(), CORRELATION).judge(np.zeros(64000, np.float32))
     assert np.isfinite(judged.log_likelihood)
     noise = random_stream(0).uniform(size=64000).astype(np.float32)
-    assert np.isfinite(Outlines(ball(18.0), ball(24.0), brain(), CORRELATION).judge(noise).log_likelihood)
+    assert np.isfinite(Outlines(drawn(ball(18.0), ball(24.0)), brain(), CORRELATION).judge(noise).log_likelihood)
 
 
 def test_distances_in_slices_are_taken_to_the_faces_between_voxels() -> None:
@@ -117,7 +155,7 @@ def test_an_outline_at_the_edge_of_the_image_is_as_far_as_the_image_says() -> No
     whole = ball(24.0)
     cut = Volume(whole.array[:, :, : whole.array.shape[2] // 2 + 1].copy(), whole.affine)
     atlas = brain()
-    seen, known = Outlines(cut, cut, atlas, 10.0), Outlines(whole, whole, atlas, 10.0)
+    seen, known = Outlines(drawn(cut, cut), atlas, 10.0), Outlines(drawn(whole, whole), atlas, 10.0)
     x, y, z = np.indices(GRID.shape)
     ball_below_the_cut = (np.hypot(np.hypot(x - 19.5, y - 19.5), z - 19.5) * GRID.spacing <= 24) & (z <= 20)
     apart = np.abs(seen.core.distance - known.core.distance)[ball_below_the_cut[atlas.tissue]]

@@ -11,7 +11,7 @@ import pytest
 from engine import FisherKolmogorovParameters, InputError, simulate
 from morph.ensemble import Ensemble, held_against, representative
 from morph.evidence import Estimate, Evidence, Fit
-from morph.outlines import Judgment, Outlines
+from morph.outlines import Drawn, Judgment, Outlines
 from morph.posterior import (
     PosteriorSettings,
     _log_posterior,
@@ -44,7 +44,7 @@ def scene() -> Scene:
         return Volume(values.copy(), fine.grid.affine)
 
     return Scene(
-        "patient", Evidence(*on_coarse, coarse), Evidence(*(m.array > 0 for m in drawn), fine), (drawn[0], drawn[1]),
+        "patient", Evidence(*on_coarse, coarse), Evidence(*(m.array > 0 for m in drawn), fine), Drawn(*drawn, fine.tissue),
         1.0, deliver, lambda points: points, lambda found: found, lambda found: found,
     )  # fmt: skip
 
@@ -94,7 +94,7 @@ def test_equal_seeds_give_equal_answers(scene: Scene) -> None:
 
 
 def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
-    outlines = Outlines(*scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
+    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
     tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, replace(SETTINGS, simulations=60, rounds=3))
     ensemble = grow(tumors, scene, replace(SETTINGS, members=10))
     best, agreement = representative(ensemble, np.zeros(10))
@@ -131,7 +131,7 @@ def test_what_was_not_sampled_is_certain_in_the_maps(answer: tuple[Fit, Posterio
 def test_less_sure_outlines_widen_the_intervals(scene: Scene) -> None:
     widths = []
     for correlation in (3.0, 12.0):
-        outlines = Outlines(*scene.drawn, scene.coarse.atlas, correlation)
+        outlines = Outlines(scene.drawn, scene.coarse.atlas, correlation)
         tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, replace(SETTINGS, simulations=200, rounds=5))
         values = describe_tumors(tumors, outlines, lambda points: points, 0)["mu2"]
         low, high = tumors.sample.quantiles(values, np.array([0.05, 0.95]))
@@ -140,14 +140,14 @@ def test_less_sure_outlines_widen_the_intervals(scene: Scene) -> None:
 
 
 def test_a_tumor_without_a_dense_core_is_impossible_whatever_the_outlines_say(scene: Scene) -> None:
-    outlines = Outlines(*scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
+    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
     for tumor, possible in ((TRUTH, True), (Estimate(5.0, 2.6, TRUTH.origin), False)):
         seen: list[Judgment | None] = []
         mapping = map_space(outlines.atlas, outlines.atlas, tumor)
         log = _log_posterior(np.zeros((1, 5)), outlines, mapping, seen, (2.0, 420.0))
         assert seen[0] is not None and np.isfinite(seen[0].log_likelihood)
         assert np.isfinite(log[0]) == possible
-    core = float(np.count_nonzero(scene.drawn[0].array)) * scene.fine.atlas.grid.voxel_volume
+    core = float(np.count_nonzero(scene.drawn.core.array)) * scene.fine.atlas.grid.voxel_volume
     assert outlines.core.volume == pytest.approx(core, rel=0.1)
 
 
@@ -156,7 +156,7 @@ def test_a_narrow_front_is_judged_as_the_fine_grid_shows_it(scene: Scene) -> Non
     narrow, coarse, fine = Estimate(4.0, 4.5, TRUTH.origin), scene.coarse.atlas, scene.fine.atlas
     density = simulate([narrow.parameters()], fine).density[0]
     drawn = [Volume((density >= t).astype(np.float32), fine.grid.affine) for t in THRESHOLDS]
-    outlines = Outlines(drawn[0], drawn[1], coarse, SETTINGS.correlation)
+    outlines = Outlines(Drawn(*drawn, fine.tissue), coarse, SETTINGS.correlation)
     mapped, plain = map_space(coarse, fine, narrow).moved_to(np.zeros(5)), map_space(coarse, coarse, narrow)
     mapped = replace(mapped, center=narrow)  # the comparison was made a little beside it
     as_meant, as_coarse = (
