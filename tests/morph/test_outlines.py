@@ -109,13 +109,20 @@ def test_a_sheet_that_is_left_along_the_edge_of_tissue_is_no_error_of_the_front(
     assert known.edema.misfits(density)[0] < 0.3 * taken.edema.misfits(density)[0]
 
 
-def test_depth_is_the_way_to_tissue_on_the_other_side_not_to_the_edge_of_tissue() -> None:
-    atlas, matter = edged(24.0)
-    known = Outlines(replace(drawn(ball(18.0), ball(24.0)), matter=matter), atlas, CORRELATION)
-    field = np.zeros(GRID.shape)
-    field[atlas.tissue] = known.edema.distance
-    assert field[30, 20, 20] > 20  # 21 mm from the middle, 3 mm from the edge of tissue
-    assert field[9, 20, 20] == pytest.approx(3.0, abs=1.0)  # 21 mm from the middle, on the side with tissue beyond
+def test_a_voxel_at_the_edge_is_as_far_from_the_outline_as_its_tissue() -> None:
+    """Tissue in the left half of a voxel is inside, what is not tissue in the right half does not count."""
+    mask = np.zeros((10, 8, 8), dtype=np.float32)
+    mask[:7] = 1
+    matter = np.zeros(mask.shape, dtype=bool)
+    matter[:5], matter[8:] = True, True
+    affine = np.diag([1.0, 1.0, 1.0, 1.0])
+    affine[:3, 3] = 0.5
+    ones = np.ones((5, 4, 4), np.float32)
+    atlas = Atlas(ones, 0 * ones, 0 * ones, Grid((5, 4, 4), 2.0), "row")
+    drawn = Drawn(Volume(mask, affine), Volume(mask, affine), matter)
+    row = Outlines(drawn, atlas, CORRELATION).core.distance.reshape(5, 4, 4)[:, 2, 2]
+    assert row[:3] == pytest.approx([6.0, 4.0, 2.5])  # of the third voxel only the first half is tissue
+    assert row[3] == 0 and row[4] == pytest.approx(-2.0)  # no tissue in the image: nothing is known
 
 
 def test_the_right_front_is_the_most_probable_one_and_its_thresholds_too() -> None:
