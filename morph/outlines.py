@@ -7,11 +7,11 @@ n = area / P independent observations, and -2 log L = S / (P s²) + n log s². P
 for the mean of d²; here it is their geometric mean.
 
 S needs no front: it is twice the integral of the distance to the outline over the tissue that is inside one and outside
-the other. Where an outline follows the edge of tissue it says nothing: that part of its area does not count, and neither
-does a thin sheet of tissue that it leaves along the edge, where an outline can be drawn too far inwards but not
-outwards. How large s is, nobody knows; with a flat prior of log s², L = (S + S_0)^(-n / 2), where S_0 stands for the
-errors of the grid. So the misfit that remains widens the answer by itself. Counting observations instead of inverting
-the correlation makes it a working likelihood: `benches/calibration.py` holds it against known tumors.
+the other. Where an outline follows the edge of tissue it says nothing: that part of its area does not count, nor does a
+thin sheet of tissue that it leaves along the edge, where an outline can be drawn too far inwards but not outwards. How
+large s is, nobody knows; with a flat prior of log s², L = (S + S_0)^(-n / 2), where S_0 stands for the errors of the
+grid. So the misfit that remains widens the answer by itself. Counting observations instead of inverting the correlation
+makes it a working likelihood: `benches/calibration.py` holds it against known tumors.
 
 The densities at which T1Gd and FLAIR begin to show tumor are uniform in their ranges and independent, and L is their
 mean over both.

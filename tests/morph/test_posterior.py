@@ -43,9 +43,10 @@ def scene() -> Scene:
     def deliver(values: np.ndarray) -> Volume:
         return Volume(values.copy(), fine.grid.affine)
 
+    evidence = Evidence(*on_coarse, coarse), Evidence(*(m.array > 0 for m in drawn), fine)
     return Scene(
-        "patient", Evidence(*on_coarse, coarse), Evidence(*(m.array > 0 for m in drawn), fine), Drawn(*drawn, fine.tissue),
-        1.0, deliver, lambda points: points, lambda found: found, lambda found: found,
+        "patient", *evidence, Drawn(*drawn, fine.tissue), 1.0, deliver,
+        lambda points: points, lambda found: found, lambda found: found,
     )  # fmt: skip
 
 
