@@ -2,6 +2,7 @@
 
     python benches/twins.py count=20 json=result.json
     python benches/twins.py count=20 stages=[refined]
+    python benches/twins.py count=20 stages=[refined] own_maps=true
     python benches/twins.py count=4 model=mass_effect
 
 Each twin is a tumor of the whole-brain prior grown in MNI152, with masks at random thresholds whose outlines are
@@ -12,12 +13,14 @@ delivers the tumor that agrees best with the others and the masks; it is told wh
 intervals hold. Scores are taken in the patient's space.
 With model=mass_effect the tumors push their brains aside, and a fourth stage, `mass_effect`, answers with that model;
 the other three answer with the first one, and it is told how far each answer's displacement is from the true one.
+own_maps=true gives the brain's true tissue maps as the patient's own: what a faultless registration would reach.
 An answer is `wrong` if its Dice at 0.1 is below 0.5, or if its volume at 0.1 is off by more than a factor of 3; a
 fallback counts as an answer and is counted.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -31,15 +34,16 @@ from rich.table import Table
 
 from engine import load_anatomy
 from engine.command import compose
-from engine.model import model_of
+from engine.model import Model, model_of
 from engine.parameters import COUPLING
 from morph.answer import Personalization
 from morph.ants import AntsRegistration
-from morph.inference import prepare_brain
+from morph.inference import Brain, prepare_brain
 from morph.mass_effect import MassEffect, PushSettings
 from morph.pipeline import run_pipeline
 from morph.posterior import PosteriorSettings
 from morph.refine import RefinementSettings
+from morph.registration import Registration
 from morph.twin import Twin, compare, make_twin
 from morph.twin_images import DEVIATION
 from morph.warp_cache import KeptRegistration
@@ -74,6 +78,7 @@ def main() -> None:
         "deviation": DEVIATION,
         "model": "fisher_kolmogorov",
         "coupling": COUPLING,
+        "own_maps": False,
         "stages": list(STAGES),
         "json": None,
     }
@@ -84,7 +89,7 @@ def main() -> None:
     asked = [
         stage for stage in STAGES if stage in settings.stages and (stage != "mass_effect" or model.has_mass_effect)
     ]
-    stages = {stage: STAGES[stage] for stage in asked if STAGES[stage][1] or brain.estimator is not None}
+    stages = [stage for stage in asked if STAGES[stage][1] or brain.estimator is not None]
     console = Console()
     rows: dict[str, list[dict[str, Any]]] = {stage: [] for stage in stages}
     for seed in range(settings.first, settings.first + settings.count):
@@ -92,19 +97,33 @@ def main() -> None:
         with TemporaryDirectory() as folder:
             registration = KeptRegistration(AntsRegistration(**config.registration, seed=seed), Path(folder))
             registering = 0.0
-            for stage, (space, refine) in stages.items():
-                search = RefinementSettings(**config.refinement, seed=seed) if refine else None
-                effect = MassEffect(model, PushSettings(**config.push)) if stage == "mass_effect" else None
-                sampling = PosteriorSettings(**config.posterior, seed=seed) if refine else None
-                answer = run_pipeline(
-                    twin.patient, brain, registration, search, space, effect=effect, uncertainty=sampling
-                )
+            for stage in stages:
+                answer = answer_twin(twin, stage, seed, registration, brain, settings.own_maps, model, config)
                 registering = max(registering, answer.seconds.get("registration", 0.0))
                 rows[stage].append(score(seed, twin, answer, registering))
                 console.print(f"seed {seed} {stage}: " + ", ".join(f"{k} {show(rows[stage][-1][k])}" for k in SCORES))
     result = {stage: summarize(rows[stage]) for stage in stages}
     console.print(table(rows))
     publish("Digital twins", {"machine": machine(), **result}, settings.json)
+
+
+def answer_twin(
+    twin: Twin,
+    stage: str,
+    seed: int,
+    registration: Registration,
+    brain: Brain,
+    own_maps: bool,
+    model: Model,
+    config: Any,
+) -> Personalization:
+    """What a stage answers."""
+    space, refine = STAGES[stage]
+    patient = replace(twin.patient, tissue=twin.tissue if own_maps else None)
+    search = RefinementSettings(**config.refinement, seed=seed) if refine else None
+    effect = MassEffect(model, PushSettings(**config.push)) if stage == "mass_effect" else None
+    sampling = PosteriorSettings(**config.posterior, seed=seed) if refine else None
+    return run_pipeline(patient, brain, registration, search, space, effect=effect, uncertainty=sampling)
 
 
 def score(seed: int, twin: Twin, answer: Personalization, registering: float) -> dict[str, Any]:
