@@ -13,7 +13,7 @@ delivers the tumor that agrees best with the others and the masks; it is told wh
 intervals hold. Scores are taken in the patient's space.
 With model=mass_effect the tumors push their brains aside, and a fourth stage, `mass_effect`, answers with that model;
 the other three answer with the first one, and it is told how far each answer's displacement is from the true one.
-own_maps=true gives the brain's true tissue maps as the patient's own: what a faultless registration would reach.
+own_maps=true gives the brain's true tissue maps as the patient's own, which the stages that solve in the patient use.
 An answer is `wrong` if its Dice at 0.1 is below 0.5, or if its volume at 0.1 is off by more than a factor of 3; a
 fallback counts as an answer and is counted.
 """
@@ -104,7 +104,7 @@ def main() -> None:
                 console.print(f"seed {seed} {stage}: " + ", ".join(f"{k} {show(rows[stage][-1][k])}" for k in SCORES))
     result = {stage: summarize(rows[stage]) for stage in stages}
     console.print(table(rows))
-    publish("Digital twins", {"machine": machine(), **result}, settings.json)
+    publish("Digital twins", {"machine": machine(), "own_maps": bool(settings.own_maps), **result}, settings.json)
 
 
 def answer_twin(

@@ -132,7 +132,7 @@ def _personalize(
 
 def _solve(scene: Scene, focus: Patient, brain: Brain | None, settings: Settings, checks: list[Check]) -> Volume | None:
     """The density to order by; None where the coarse grids show nothing of the tumor."""
-    if not (scene.fine.edema.any() and scene.coarse.edema.any()):
+    if not scene.shows_tumor:
         return None
     estimate = None if brain is None else _ask_network(focus, brain, checks)
     start = None if estimate is None else scene.from_atlas(estimate)

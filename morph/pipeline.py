@@ -141,7 +141,7 @@ class Road:
             return self._fall_back()
         with self.watch.stage("tissue", "map the patient's tissue"):
             scene = self._build_scene(warp)
-        if worst(self.checks) == "fail" or not (scene.fine.edema.any() and scene.coarse.edema.any()):
+        if worst(self.checks) == "fail" or not scene.shows_tumor:
             return self._fall_back()
         with self.watch.stage("network", "estimate the tumor"):
             self._ask_network(warp)

@@ -55,6 +55,12 @@ class Scene:
     from_atlas: Callable[[Estimate], Estimate]
     into_atlas: Callable[[Estimate], Estimate]
 
+    @property
+    def shows_tumor(self) -> bool:
+        """Whether anything of both masks is left in this space, and any tissue of both grids in the edema."""
+        masks = (self.drawn.core.array, self.drawn.edema.array, self.fine.edema, self.coarse.edema)
+        return all(bool(mask.any()) for mask in masks)
+
     def place_of(self, estimate: Estimate) -> NDArray[np.float64]:
         """The origin in the patient's world [mm], (3,)."""
         return self.to_world(self.fine.atlas.grid.to_world(estimate.origin)[None])[0]

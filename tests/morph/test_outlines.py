@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine import Atlas, Grid, random_stream
-from morph.outlines import Drawn, Outlines, signed_distance
+from morph.outlines import FAR, SHEET, Drawn, Outlines, _sheets, signed_distance
 from morph.twin_images import CORRELATION
 from morph.volume import Volume
 
@@ -107,6 +107,28 @@ def test_a_sheet_that_is_left_along_the_edge_of_tissue_is_no_error_of_the_front(
     filled = (np.hypot(np.hypot(x - 19.5, y - 19.5), z - 19.5) <= 12) | (x >= 20)
     density = np.where(filled, 0.9, 0.0)[atlas.tissue].astype(np.float32)
     assert known.edema.misfits(density)[0] < 0.3 * taken.edema.misfits(density)[0]
+
+
+@pytest.mark.parametrize("spacing", [0.5, 0.8, 1.0, 1.6, 2.0])
+def test_what_is_a_sheet_is_told_in_millimetres_to_half_a_voxel(spacing: float) -> None:
+    """Beside a block of mask lies tissue of some thickness, and then none."""
+    edges = np.full(3, spacing)
+    for count in range(1, 9):
+        mask, beyond = (np.zeros((20, 24, 24), dtype=bool) for _ in range(2))
+        mask[:6], beyond[6 : 6 + count] = True, True
+        found = _sheets(mask, beyond, edges)[6 : 6 + count, 12, 12]
+        if count * spacing < SHEET - spacing / 2:
+            assert found.all()
+        if count * spacing > SHEET + spacing:
+            assert not found.any()
+
+
+def test_where_no_image_is_tissue_is_far_from_any_outline() -> None:
+    whole = ball(24.0)
+    cut = Volume(whole.array[:, :, : whole.array.shape[2] // 2 + 1].copy(), whole.affine)
+    distance = Outlines(drawn(cut, cut), brain(), 10.0).core.distance.reshape(GRID.shape)
+    assert np.all(distance[:, :, 22:] == -FAR)
+    assert np.all(distance[:, :, :20] > -FAR)
 
 
 def test_a_voxel_at_the_edge_is_as_far_from_the_outline_as_its_tissue() -> None:

@@ -86,6 +86,7 @@ def test_one_grid_needs_no_mapping() -> None:
     for shown in (mapping.center, mapping.stand_in(np.zeros(5))):
         assert shown.origin == NARROW.origin
         assert (shown.mu1, shown.mu2) == pytest.approx((NARROW.mu1, NARROW.mu2), rel=1e-12)
+    assert not mapping.odds.any() and not mapping.slope.any()
 
 
 def test_grids_that_are_not_blocks_of_each_other_are_compared_too() -> None:
