@@ -43,8 +43,8 @@ ISOTROPIC = 0.1
 FAR = np.float32(100.0)
 """Distance [mm] beyond which an outline counts as this far."""
 SHEET = 2.5
-"""Tissue between an outline and the edge of tissue, or between two parts of it, that is thinner [mm] says nothing (ours:
-the outlines of digital twins are drawn with errors of 1 mm)."""
+"""Tissue between an outline and the edge of tissue, or between two parts of it, that is thinner [mm] says nothing
+(ours: the outlines of digital twins are drawn with errors of 1 mm)."""
 LEAST = 1e-3
 """Share of a voxel from which on what is in it counts."""
 
