@@ -17,6 +17,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from engine.anatomy import Anatomy, load_anatomy
 from engine.errors import InputError
@@ -72,6 +73,11 @@ class Atlas:
     def tissue(self) -> NDArray[np.bool_]:
         """Where a tumor can grow, bool (x, y, z)."""
         return (self.white_matter + self.gray_matter) > 0.5
+
+    @cached_property
+    def nearest_voxels(self) -> NDArray[np.int32]:
+        """For every voxel the nearest one in tissue, int32 (3, x, y, z)."""
+        return ndimage.distance_transform_edt(~self.tissue, return_distances=False, return_indices=True)
 
     @cached_property
     def brain(self) -> NDArray[np.bool_]:

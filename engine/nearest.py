@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from engine.atlas import Atlas
 
@@ -27,12 +25,6 @@ def nearest_tissues(origins: NDArray[np.float64], atlas: Atlas) -> NDArray[np.fl
     outside = ~(is_in_grid & atlas.tissue[tuple(voxels.T)])
     places = origins.copy()
     if outside.any():
-        nearest = _nearest_voxels(atlas)[(slice(None), *voxels[outside].T)]
+        nearest = atlas.nearest_voxels[(slice(None), *voxels[outside].T)]
         places[outside] = atlas.grid.from_voxel(nearest.T)
     return places
-
-
-@lru_cache(maxsize=8)
-def _nearest_voxels(atlas: Atlas) -> NDArray[np.int32]:
-    """For every voxel the nearest one in tissue, int32 (3, x, y, z)."""
-    return ndimage.distance_transform_edt(~atlas.tissue, return_distances=False, return_indices=True)

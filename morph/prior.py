@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import PRIORS, Atlas
+from engine.fisher_kolmogorov import is_in_tissue
 from engine.sampling import Range
 from morph.evidence import MU1_RANGE, MU2_RANGE
 
@@ -32,9 +33,5 @@ def log_prior(mu1: float, mu2: float, origin: NDArray[np.float64], atlas: Atlas)
         origin: fraction of the grid's extent, wherever that is, (3,).
         atlas: the brain.
     """
-    grid, tissue = atlas.grid, atlas.tissue
     bounded = MU1_RANGE[0] <= mu1 <= MU1_RANGE[1] and MU2_RANGE[0] <= mu2 <= MU2_RANGE[1]
-    voxel = np.floor(grid.to_voxel(origin) + 0.5).astype(int)
-    if not bounded or np.any(voxel < 0) or np.any(voxel >= grid.shape) or not tissue[tuple(voxel)]:
-        return -np.inf
-    return float(PRIOR.log_density(mu1, mu2))
+    return float(PRIOR.log_density(mu1, mu2)) if bounded and is_in_tissue(atlas, origin.tolist()) else -np.inf
