@@ -2,6 +2,8 @@
 
     python benches/calibration.py count=300 json=calibration.json plot=calibration.png
 
+With `json=` an interrupted run goes on where it was.
+
 Tumors of the prior are grown in the atlas on the full grid (1.8 mm) and seen through two random thresholds, as outlines
 drawn with errors of 1 mm. The search and the posterior run as for a patient, on the half grid, and get only the
 outlines. The anatomy is the true one, and the errors of the outlines go together over the length that the likelihood
@@ -13,7 +15,9 @@ anatomy add is measured by `benches/twins.py`.
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from omegaconf import DictConfig
 from report import arguments, machine, publish
 from rich.progress import track
 from scipy.stats import binom, kstest
@@ -52,6 +57,8 @@ DRAWN = 2
 MARGIN = 30.0
 """Image [mm] around the largest edema that can be seen; tissue beyond it counts as far outside."""
 SHARES = (0.5, 0.9)
+DECISIVE = ("seed", "search", "simulations", "rounds", "correlation", "weights")
+"""Settings that change a case."""
 
 
 def main() -> None:
@@ -69,9 +76,7 @@ def main() -> None:
         "json": None,
     }
     settings = arguments(defaults, __doc__)
-    work = [(int(settings.seed), number, dict(settings)) for number in range(settings.count)]
-    with ProcessPoolExecutor(settings.processes, initializer=use_one_core) as pool:
-        cases = list(track(pool.map(judge_case, work), "calibrate", total=len(work)))
+    cases = judge_cases(settings)
     ranks = {name: np.array([case["ranks"][name] for case in cases]) for name in cases[0]["ranks"]}
     result = {name: count_covered(values) for name, values in ranks.items()}
     effective = [case["effective"] for case in cases]
@@ -80,6 +85,35 @@ def main() -> None:
     about = {"machine": machine(), "cases": len(cases), "effective_median": float(np.median(effective))}
     each = {"effective": effective, "ranks": {k: v.tolist() for k, v in ranks.items()}}
     publish("Calibration", {**about, **result, **each}, settings.json)
+    if settings.json is not None:
+        left_by(settings.json).unlink()
+
+
+def left_by(path: str) -> Path:
+    """Where the cases of an unfinished run are."""
+    return Path(f"{path}.part")
+
+
+def judge_cases(settings: DictConfig) -> list[dict[str, Any]]:
+    """Every case; those that an interrupted run with the same settings left beside `json` are not judged again."""
+    asked = json.dumps({"commit": machine()["commit"], **{k: settings[k] for k in settings if k in DECISIVE}})
+    cases: list[dict[str, Any]] = []
+    kept = None if settings.json is None else left_by(settings.json)
+    if kept is not None and kept.exists():
+        first, *lines = kept.read_text().splitlines()
+        if first != asked:
+            sys.exit(f"error: {kept} was left by a run with other settings or code: delete it or choose another json=")
+        cases = [json.loads(line) for line in lines][: settings.count]
+    elif kept is not None:
+        kept.write_text(asked + "\n")
+    work = [(int(settings.seed), number, dict(settings)) for number in range(len(cases), settings.count)]
+    with ProcessPoolExecutor(settings.processes, initializer=use_one_core) as pool:
+        for case in track(pool.map(judge_case, work), "calibrate", total=len(work)):
+            cases.append(case)
+            if kept is not None:
+                with kept.open("a") as file:
+                    file.write(json.dumps(case) + "\n")
+    return cases
 
 
 def use_one_core() -> None:
