@@ -33,20 +33,29 @@ from tests.engine.host_device import HostDevice, on_host
 from tests.engine.makers import ATLAS, PRIOR, SEED, generate
 
 SAMPLES, SHARD = 96, 4
+PATIENCE = 0.5
+"""Seconds that a wave takes at most, so that a busy machine has time to queue another beside it."""
 
 
 class Watched(HostDevice):
-    """Notes of every launch whose end is waited for how large it was, and how many others are under way then."""
+    """Notes of every launch whose end is waited for how large it was, and how many others are under way then.
+
+    A wave is computed at once here; on a GPU it is under way for a while, and the host has `PATIENCE` to queue another.
+    """
 
     def __init__(self, library):
         super().__init__({GROWTH.name: library})
-        self.waits = []
+        self.waits, self.widest = [], 0
 
     def launch(self, kernel, ctas, arguments):
         return *super().launch(kernel, ctas, arguments), len(arguments[0])
 
     def wait(self, launched):
         began, ended, size = launched
+        self.widest = max(self.widest, size)
+        until = time.monotonic() + PATIENCE * (size == self.widest)
+        while len(self.launches) - len(self.waits) < 2 and time.monotonic() < until:
+            time.sleep(0.001)
         self.waits.append((size, len(self.launches) - len(self.waits) - 1))
         return began, ended
 
