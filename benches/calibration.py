@@ -100,9 +100,10 @@ def judge_cases(settings: DictConfig) -> list[dict[str, Any]]:
     cases: list[dict[str, Any]] = []
     kept = None if settings.json is None else left_by(settings.json)
     if kept is not None and kept.exists():
-        first, *lines = kept.read_text().splitlines()
+        first, *lines = kept.read_text().split("\n")[:-1]  # what follows the last line's end was not written to its end
         if first != asked:
             sys.exit(f"error: {kept} was left by a run with other settings or code: delete it or choose another json=")
+        kept.write_text("\n".join([first, *lines, ""]))
         cases = [json.loads(line) for line in lines][: settings.count]
     elif kept is not None:
         kept.write_text(asked + "\n")

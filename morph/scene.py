@@ -38,7 +38,7 @@ class Scene:
     Attributes:
         space: `patient` or `atlas`.
         coarse: masks and anatomy on the search's grid; `fine` on that of the final simulation.
-        drawn: core, edema and tissue as they were drawn, in this space's world.
+        drawn: both masks as they were drawn and the tissue under them, in this space's world.
         scale: mm of the patient per mm of this space.
         deliver: density on the fine grid, (x, y, z) -> on the patient's T1.
         to_world: place in this space's world [mm], (n, 3) -> the patient's; `to_space` is its inverse.
