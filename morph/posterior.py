@@ -58,7 +58,7 @@ class PosteriorSettings:
     simulations: int = 1000
     rounds: int = 10
     members: int = 40
-    correlation: float = 12.0
+    correlation: float = 14.0
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -28,6 +28,11 @@ ENOUGH = 40.0
 """Effective number of points that a proposal is fitted to: weights are flattened until it is reached (ours)."""
 NARROWEST = 0.02
 """Least scale of a proposal, in the coordinates' units (ours); its standard deviation is 1.29 times as large."""
+SUFFICIENT = 0.1
+"""Effective points as a share of those asked for below which sampling goes on (ours: of 300 known tumors, intervals of
+25 with less held the truth in 79% instead of 90%)."""
+LONGEST = 3
+"""Sampling that goes on ends at this many times the points that were asked for (ours)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +52,7 @@ class Sample:
     @property
     def effective(self) -> float:
         """How many independent points the weighted ones are worth."""
-        return float(1 / np.sum(self.weights**2))
+        return _effective(self.weights)
 
     def pick(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Numbers of `count` points drawn by weight, each as often as its weight says to within one (systematic)."""
@@ -67,7 +72,7 @@ def explore(target: Target, spread: Values, simulations: int, rounds: int, rng: 
     Args:
         target: points (n, d) -> log density (n,), -inf where there is none.
         spread: scales of the first round around 0, (d,).
-        simulations: points in all.
+        simulations: points in all; up to `LONGEST` times as many while they are worth too few (`SUFFICIENT`).
         rounds: that they are spread over.
         rng: decides all.
 
@@ -75,10 +80,12 @@ def explore(target: Target, spread: Values, simulations: int, rounds: int, rng: 
         ValueError: no point of any round has a density.
     """
     mean, covariance = np.zeros(len(spread)), np.diag(spread**2)
-    places, found = np.empty((0, len(spread))), np.empty(0)
+    places, found, logs = np.empty((0, len(spread))), np.empty(0), np.empty(0)
     proposals = []
-    shares = np.diff(np.linspace(0, simulations, rounds + 1).astype(int))
-    for count in shares:
+    shares = np.diff(np.linspace(0, LONGEST * simulations, LONGEST * rounds + 1).astype(int))
+    for number, count in enumerate(shares):
+        if number >= rounds and not 0 < _effective(normalized(logs)) < SUFFICIENT * simulations:
+            break
         proposals.append(multivariate_t(mean, covariance, FREEDOM))
         proposed = np.reshape(proposals[-1].rvs(count, random_state=rng), (count, len(spread)))
         places, found = np.concatenate([places, proposed]), np.concatenate([found, target(proposed)])
@@ -91,8 +98,8 @@ def explore(target: Target, spread: Values, simulations: int, rounds: int, rng: 
 
 
 def normalized(logs: Values) -> Values:
-    """Weights that sum to 1, of their logarithms."""
-    return np.exp(logs - logsumexp(logs))
+    """Weights that sum to 1, of their logarithms; all are 0 where none is finite."""
+    return np.exp(logs - logsumexp(logs)) if np.isfinite(logs).any() else np.zeros(len(logs))
 
 
 def flattened(logs: Values, enough: float) -> Values:
@@ -103,11 +110,16 @@ def flattened(logs: Values, enough: float) -> Values:
         return normalized(np.where(present, power * np.where(present, logs, 0.0), -np.inf))
 
     def excess(power: float) -> float:
-        return float(1 / np.sum(weights(power) ** 2)) - enough
+        return _effective(weights(power)) - enough
 
     if excess(1.0) >= 0 or excess(0.0) <= 0:
         return weights(1.0 if excess(1.0) >= 0 else 0.0)
     return weights(float(bisect(excess, 0.0, 1.0, xtol=1e-4)))
+
+
+def _effective(weights: Values) -> float:
+    """How many independent points weights are worth that sum to 1, or are all 0."""
+    return float(1 / np.sum(weights**2)) if weights.any() else 0.0
 
 
 def _mixture(places: Values, proposals: list, shares: NDArray[np.int64]) -> Values:

@@ -36,9 +36,33 @@ def test_forbidden_places_have_no_weight() -> None:
     assert sample.weights @ sample.places[:, 0] == pytest.approx(np.sqrt(2 / np.pi), abs=0.05)  # of half a normal
 
 
-def test_nothing_possible_is_said() -> None:
+def test_sampling_goes_on_while_its_points_are_worth_too_few() -> None:
+    center = np.array([0.5, -0.4, 0.2, 0.0, 0.0])
+
+    def within(width: np.ndarray) -> Sample:
+        def target(places: np.ndarray) -> np.ndarray:
+            return -0.5 * (((places - center) / width) ** 2).sum(axis=1)
+
+        return explore(target, np.full(5, 0.4), 200, 10, random_stream(2))
+
+    wide, narrow = within(np.full(5, 0.4)), within(np.array([0.01, 0.02, 0.2, 0.2, 0.2]))
+    assert len(wide.places) == 200
+    assert 200 < len(narrow.places) < 600 and narrow.effective >= 20
+    np.testing.assert_allclose(narrow.weights @ narrow.places, center, atol=0.1)
+    endless = within(np.full(5, 1e-4))
+    assert len(endless.places) == 600 and endless.effective < 20
+
+
+def test_nothing_possible_is_said_after_the_points_asked_for() -> None:
+    asked: list[int] = []
+
+    def nowhere(places: np.ndarray) -> np.ndarray:
+        asked.append(len(places))
+        return np.full(len(places), -np.inf)
+
     with pytest.raises(ValueError, match="no proposed point"):
-        explore(lambda places: np.full(len(places), -np.inf), np.ones(2), 40, 4, random_stream(0))
+        explore(nowhere, np.ones(2), 40, 4, random_stream(0))
+    assert sum(asked) == 40
 
 
 def test_equal_streams_make_equal_samples() -> None:
