@@ -48,7 +48,8 @@ class PosteriorSettings:
     """How thoroughly to sample.
 
     Attributes:
-        simulations: on the coarse grid, after a quarter as many that say where to compare both grids.
+        simulations: on the coarse grid, after a quarter as many that say where to compare both grids; of both, up to
+            `morph.sampler.LONGEST` times as many where they are worth too few.
         rounds: that they are spread over; each learns from those before.
         members: tumors simulated on the fine grid.
         correlation: over which errors of outline, anatomy and model go together [mm], see `morph.outlines`.
@@ -58,7 +59,7 @@ class PosteriorSettings:
     simulations: int = 1000
     rounds: int = 10
     members: int = 40
-    correlation: float = 14.0
+    correlation: float = 15.0
     seed: int = 0
 
     def __post_init__(self) -> None:
