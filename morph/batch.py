@@ -8,7 +8,7 @@ resumes. The table, summary.csv, is written after every case.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,17 @@ PLACES = ("case", "cases", "out", "demo")
 """Settings that say which patient and where to, not how."""
 ALONE = ("case", "t1", "t1ce", "flair", "seg", "core", "edema", "brain", *TISSUES, "dicom")
 """Settings of a single patient, which a folder of patients has no use for."""
+SET_ASIDE = ("code", "derivatives", "results", "sourcedata", "stimuli")
+"""Folders of a BIDS dataset, or of answers, that are no patients."""
 
 
-def run_batch(options: dict[str, Any], main: Main) -> int:
+def run_batch(options: dict[str, Any], main: Main, hash_tools: Callable[[], Mapping[str, str]]) -> int:
     """Run every case of a folder.
 
     Args:
         options: configuration of `python -m morph.run`, with `cases`.
         main: runs one case with a configuration and returns its exit status.
+        hash_tools: hashes atlas and weights (`morph.outputs.hash_brain`).
 
     Returns:
         0 if every case has an answer, 3 if some of them are fallbacks, 2 if some could not be read, 1 if some crashed.
@@ -47,12 +50,16 @@ def run_batch(options: dict[str, Any], main: Main) -> int:
     if given:
         raise InputError(f"cases= is a folder of patients: leave out {', '.join(given)}")
     source = Path(str(options["cases"]))
-    jobs = plan(source, find_folders(source), options)
     console, rows = Console(), dict[str, Row]()
+    folders, others = find_folders(source, _root(options, source))
+    jobs = plan(source, folders, options)
+    tools = hash_tools()
+    if others:
+        console.print(f"without images, left out: {', '.join(path.name for path in others)}")
     try:
         for number, (folder, layout) in enumerate(jobs.items(), 1):
             console.print(f"[bold]case {number} of {len(jobs)}: {folder.name}[/bold]")
-            rows[folder.name] = run_one(folder, layout, options, main)
+            rows[folder.name] = run_one(folder, layout, options, main, tools)
             write_summary(_root(options, source) / SUMMARY, list(rows.values()))
     finally:
         if rows:
@@ -61,21 +68,26 @@ def run_batch(options: dict[str, Any], main: Main) -> int:
     return exit_status(list(rows.values()))
 
 
-def find_folders(source: Path) -> list[Path]:
-    """The folders of patients in a folder: those that hold NIfTI images, or the subjects of a BIDS dataset.
+def find_folders(source: Path, root: Path) -> tuple[list[Path], list[Path]]:
+    """The folders of patients in a folder: the subjects of a BIDS dataset, or those with NIfTI images; and the others.
+
+    A folder whose images lie deeper is a patient's as well: that they are not found there belongs into the table. The
+    folder of the answers, `root`, is none.
 
     Raises:
         InputError: there is no such folder, or none in it.
     """
     if not source.is_dir():
         raise InputError(f"cases={source} is not a folder: give one with a folder for each patient")
-    folders = sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = [path for path in folders if _has_images(path) or _has_images(path / "anat")]
+    folders = [path for path in sorted(source.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    folders = [path for path in folders if not root.resolve().is_relative_to(path.resolve())]
+    found = [path for path in folders if path.name.startswith("sub-")]
+    found = found or [path for path in folders if path.name not in SET_ASIDE and _has_images(path)]
     if not found:
         raise InputError(
             f"cases={source} has no folder with NIfTI images: give the folder that holds the patients' folders"
         )
-    return found
+    return found, [path for path in folders if path not in found and path.name not in SET_ASIDE]
 
 
 def find_files(folder: Path) -> dict[str, Path]:
@@ -107,13 +119,14 @@ def plan(source: Path, folders: list[Path], options: Mapping[str, Any]) -> dict[
     return jobs
 
 
-def run_one(folder: Path, layout: Layout, options: Mapping[str, Any], main: Main) -> Row:
+def run_one(folder: Path, layout: Layout, options: Mapping[str, Any], main: Main, tools: Mapping[str, str]) -> Row:
     """Run one case, unless it is finished, and say what came out."""
     try:
-        files = find_files(folder)
+        kept = is_finished(layout, find_files(folder), options, tools)
     except InputError as error:
         return Row(folder.name, "bad input", error=str(error))
-    kept = is_finished(layout, files, options)
+    except OSError as error:
+        return Row(folder.name, "bad input", error=f"{error.filename} cannot be read ({error.strerror})")
     if not kept:
         status, sentence = run_apart(main, {**options, "cases": None, "case": str(folder), "out": str(layout.root)})
         if status == INTERRUPTED:
@@ -124,8 +137,14 @@ def run_one(folder: Path, layout: Layout, options: Mapping[str, Any], main: Main
     return describe(folder.name, "kept" if kept else "done", record)
 
 
-def is_finished(layout: Layout, files: Mapping[str, Path], options: Mapping[str, Any]) -> bool:
-    """Whether an answer from the same files, with the same configuration and version, is there."""
+def is_finished(
+    layout: Layout, files: Mapping[str, Path], options: Mapping[str, Any], tools: Mapping[str, str]
+) -> bool:
+    """Whether an answer from the same files, atlas and weights, with the same configuration and version, is there.
+
+    Raises:
+        OSError: a file of the patient cannot be read.
+    """
     try:
         record = json.loads(layout.place(PARAMETERS).read_text(encoding="utf-8"))
         hashes, config, version = record["hashes"], record["config"], record["versions"][PIPELINE]
@@ -137,7 +156,7 @@ def is_finished(layout: Layout, files: Mapping[str, Path], options: Mapping[str,
     )
     if how != before or version != metadata.version(PIPELINE) or not layout.place("density.nii.gz").is_file():
         return False
-    return all(hashes.get(role) == file_hash(path) for role, path in files.items())
+    return bool(hashes == {**{role: file_hash(path) for role, path in files.items()}, **tools})
 
 
 def _root(options: Mapping[str, Any], source: Path) -> Path:
@@ -147,4 +166,4 @@ def _root(options: Mapping[str, Any], source: Path) -> Path:
 
 
 def _has_images(folder: Path) -> bool:
-    return folder.is_dir() and any(path.name.endswith(SUFFIXES) for path in folder.iterdir())
+    return any(path.name.endswith(SUFFIXES) for path in folder.rglob("*"))

@@ -19,6 +19,7 @@ from engine import InputError
 from morph.layout import PIPELINE, PRODUCTS, Layout
 
 BIDS_VERSION = "1.11.1"
+DESCRIPTION = "dataset_description.json"
 HOMELESS = ("*.html", "*.csv", "figures", "registration", "rt", "sub-*/*.json")
 """Patterns for .bidsignore. One that ends in a slash does not hide a folder from the validator."""
 TISSUE_LABELS = (
@@ -60,7 +61,7 @@ def describe(
     texts = {
         layout.root / "README": README,
         layout.root / ".bidsignore": "\n".join(HOMELESS) + "\n",
-        layout.root / "dataset_description.json": _json(description),
+        layout.root / DESCRIPTION: _json(description),
     }
     texts = {path: text for path, text in texts.items() if not path.exists()}
     labels = "".join("\t".join(row) + "\n" for row in TISSUE_LABELS)
@@ -109,16 +110,17 @@ def find_subject(folder: Path) -> dict[str, Path] | None:
         folder: `DATASET/sub-LABEL`, whose images are in `anat`.
 
     Raises:
-        InputError: no T1 or no tumor, or several files for one role.
+        InputError: no T1 or no tumor, several files for one role, or several sessions.
     """
-    if not (folder.name.startswith("sub-") and (folder / "anat").is_dir()):
+    if not folder.name.startswith("sub-"):
+        return None
+    if not (folder / "anat").is_dir():
+        if any(folder.glob("ses-*")):
+            raise InputError(f"{folder} has sessions: choose one and give its files as t1=, seg= or core= and edema=")
         return None
     images = sorted((folder / "anat").glob("*.nii*"))
-    derived = [
-        path
-        for path in sorted((folder.parent / "derivatives").glob(f"*/{folder.name}/anat/*.nii*"))
-        if path.parents[2].name != PIPELINE
-    ]
+    datasets = [path for path in sorted((folder.parent / "derivatives").glob("*")) if not _is_ours(path)]
+    derived = [path for dataset in datasets for path in sorted((dataset / folder.name / "anat").glob("*.nii*"))]
     found = {
         "t1": [path for path in images if _stem(path).endswith("_T1w") and "_ce-" not in path.name],
         "t1ce": [path for path in images if _stem(path).endswith("_T1w") and "_ce-" in path.name],
@@ -140,6 +142,16 @@ def find_subject(folder: Path) -> dict[str, Path] | None:
             "_label-core_mask.nii.gz and _label-edema_mask.nii.gz"
         )
     return {role: paths[0] for role, paths in found.items() if paths}
+
+
+def _is_ours(dataset: Path) -> bool:
+    """Whether this pipeline made a dataset of derivatives."""
+    try:
+        about = json.loads((dataset / DESCRIPTION).read_text(encoding="utf-8"))
+        makers = [maker["Name"] for maker in about["GeneratedBy"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        makers = []
+    return PIPELINE in (dataset.name, *makers)
 
 
 def _stem(path: Path) -> str:

@@ -66,14 +66,17 @@ def at_most(name: str, value: float, warn: float, fail: float, subject: str) -> 
     return Check(name, float(value), limit, verdict, f"{subject} is {value:.3g}, {relation} {limit:.3g}")
 
 
-def check_answer(fit: Fit, density: NDArray[np.float32], focus: Patient, posterior: Posterior | None) -> list[Check]:
+def check_answer(
+    fit: Fit, density: NDArray[np.float32], focus: Patient, posterior: Posterior | None, sampled: bool
+) -> list[Check]:
     """Does the tumor explain the masks, with numbers that are possible and a density that is neither none nor all?
 
     Args:
         fit: of the tumor to the masks.
         density: c [1] on the patient's grid.
         focus: the patient with the masks of what was fitted.
-        posterior: what else the masks allow, if it was sampled.
+        posterior: what else the masks allow.
+        sampled: whether that was asked for; without a posterior, no tumor was possible then.
     """
     return [
         *check_fit(fit),
@@ -81,7 +84,7 @@ def check_answer(fit: Fit, density: NDArray[np.float32], focus: Patient, posteri
         *check_ranges(fit.estimate),
         *check_patient_fit(density, fit, focus.masks.core, focus.masks.edema),
         *check_density(density, focus.brain),
-        *([] if posterior is None else check_posterior(posterior)),
+        *(check_posterior(posterior) if sampled else []),
     ]
 
 
@@ -144,14 +147,15 @@ def check_density(density: NDArray[np.float32], brain: NDArray[np.bool_]) -> lis
     ]
 
 
-def check_posterior(posterior: Posterior) -> list[Check]:
+def check_posterior(posterior: Posterior | None) -> list[Check]:
     """Was enough sampled, and how far do tumors that the masks allow agree with the one that is delivered?"""
+    effective = 0.0 if posterior is None else posterior.effective
+    sampled = at_least("posterior_sampled", effective, 30.0, -np.inf, "effective number of sampled tumors")
+    if posterior is None:
+        return [sampled]
     agreement = posterior.agreement[VISIBLE]
     subject = f"mean Dice, at density {VISIBLE}, of the delivered tumor with the others that the masks allow,"
-    return [
-        at_least("posterior_sampled", posterior.effective, 30.0, -np.inf, "effective number of sampled tumors"),
-        at_least("posterior_agreement", agreement, 0.85, -np.inf, subject),
-    ]
+    return [sampled, at_least("posterior_agreement", agreement, 0.85, -np.inf, subject)]
 
 
 def check_origin(moved: float) -> Check:

@@ -12,6 +12,7 @@ A.51 (segmentation).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
@@ -140,7 +141,7 @@ def write_segmentation(path: Path, series: Series, masks: Mapping[str, Volume], 
     for segment, name in zip(segments, masks, strict=True):
         segment.SegmentDescription = _about(name, note)
     highdicom.seg.Segmentation(
-        source_images=series.headers,
+        source_images=[_complete(header) for header in series.headers],
         pixel_array=stack.astype(np.uint8),
         segmentation_type="BINARY",
         segment_descriptions=segments,
@@ -156,6 +157,15 @@ def write_segmentation(path: Path, series: Series, masks: Mapping[str, Volume], 
         content_description=RESEARCH,
         series_description=RESEARCH,
     ).save_as(path)
+
+
+def _complete(header: Dataset) -> Dataset:
+    """A copy with everything that DICOM requires of patient and study, empty where somebody took it out."""
+    complete = deepcopy(header)
+    for keyword in (*PATIENT, *STUDY):
+        if keyword not in complete:
+            setattr(complete, keyword, "")
+    return complete
 
 
 def _new_object(series: Series, now: datetime) -> FileDataset:

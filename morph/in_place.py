@@ -19,7 +19,7 @@ from morph.evidence import Estimate
 from morph.fallback import distance_density
 from morph.foci import Foci, split_foci
 from morph.inference import Brain, distance_to_tissue, estimate_tumor, majority
-from morph.input_checks import check_appearance, check_foci, check_inputs, check_masks, check_volume
+from morph.input_checks import check_appearance, check_foci, check_inputs, check_masks, check_shown, check_volume
 from morph.patient import Patient, crop
 from morph.pipeline import MARGIN
 from morph.posterior import PosteriorSettings, find_tumor
@@ -132,6 +132,7 @@ def _personalize(
 
 def _solve(scene: Scene, focus: Patient, brain: Brain | None, settings: Settings, checks: list[Check]) -> Volume | None:
     """The density to order by; None where the coarse grids show nothing of the tumor."""
+    checks.append(check_shown(scene.shows_tumor))
     if not scene.shows_tumor:
         return None
     estimate = None if brain is None else _ask_network(focus, brain, checks)
@@ -139,7 +140,8 @@ def _solve(scene: Scene, focus: Patient, brain: Brain | None, settings: Settings
     fit, posterior = find_tumor(scene, start, *settings)
     result = simulate([fit.estimate.parameters()], scene.fine.atlas)
     density = scene.deliver(result.density[0])
-    checks += [*check_answer(fit, density.array, focus, posterior), check_size(float(result.volumes[0]))]
+    checks += check_answer(fit, density.array, focus, posterior, settings[1] is not None)
+    checks.append(check_size(float(result.volumes[0])))
     return density if posterior is None else posterior.density_mean
 
 

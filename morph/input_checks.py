@@ -104,3 +104,9 @@ def check_masks(visible: NDArray[np.bool_], matter: NDArray[np.bool_]) -> Check:
     total = int(visible.sum())
     share = int((visible & matter).sum()) / total if total else 0.0
     return at_least("masks_in_tissue", share, 0.70, 0.30, "share of the visible tumor that lies on tissue of the atlas")
+
+
+def check_shown(shown: bool) -> Check:
+    """Is anything of the visible tumor left on the voxels that tumors are simulated on?"""
+    subject = "whether the simulation's voxels show the tumor (1: they do)"
+    return at_least("masks_on_grid", float(shown), 1.0, 1.0, subject)

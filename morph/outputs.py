@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -40,15 +40,22 @@ DISTRIBUTIONS = (
 )  # fmt: skip
 
 
-def prepare_folder(layout: Layout) -> None:
+def prepare_folder(layout: Layout, given: Iterable[str | Path] = ()) -> None:
     """Make the output folder and take an older answer away, the mark of its completion first.
 
     Call it once everything that a user may have mistyped has been read.
 
+    Args:
+        layout: see there.
+        given: files that the answer is made from.
+
     Raises:
-        InputError: nothing can be written there.
+        InputError: nothing can be written there, or a given file would be overwritten.
     """
     folder = layout.folder
+    lost = {Path(path).resolve() for path in given} & {path.resolve() for path in layout.every_file()}
+    if lost:
+        raise InputError(f"out={layout.root} would overwrite {min(lost)}, which is an input: choose another folder")
     probe = folder / f".probe-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +137,6 @@ def describe_answer(
     delivered = answer.parameters is not None
     found = _estimate(answer.found)
     pushes = (config.get("model") or {}).get("name") == "mass_effect" or answer.push is not None
-    files = () if brain.estimator is None else brain.estimator.files
     thresholds = None
     if answer.parameters is not None and answer.fit is not None:
         thresholds = {"core": answer.fit.core_threshold, "edema": answer.fit.edema_threshold}
@@ -152,8 +158,7 @@ def describe_answer(
         "versions": {name: _version(name) for name in DISTRIBUTIONS},
         "hashes": {
             **{name: file_hash(path) for name, path in patient.files.items()},
-            "atlas": brain.fine.content_hash,
-            **{f"weights/{path.name}": file_hash(path) for path in files},
+            **hash_brain(brain),
         },
         "labels": patient.masks.labels,
         "weights": None if brain.estimator is None else brain.estimator.metadata["name"],
@@ -223,6 +228,12 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def hash_brain(brain: Brain) -> dict[str, str]:
+    """Hashes of the atlas and of the weights, by the names they have in parameters.json."""
+    files = () if brain.estimator is None else brain.estimator.files
+    return {"atlas": brain.fine.content_hash} | {f"weights/{path.name}": file_hash(path) for path in files}
 
 
 def file_hash(path: Path) -> str:

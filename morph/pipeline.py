@@ -36,6 +36,7 @@ from morph.input_checks import (
     check_patient,
     check_registration,
     check_scale,
+    check_shown,
     check_white_matter,
 )
 from morph.mass_effect import MassEffect, Push, let_push, measure_push, seen_place
@@ -141,7 +142,8 @@ class Road:
             return self._fall_back()
         with self.watch.stage("tissue", "map the patient's tissue"):
             scene = self._build_scene(warp)
-        if worst(self.checks) == "fail" or not scene.shows_tumor:
+            self.checks.append(check_shown(scene.shows_tumor))
+        if worst(self.checks) == "fail":
             return self._fall_back()
         with self.watch.stage("network", "estimate the tumor"):
             self._ask_network(warp)
@@ -194,12 +196,13 @@ class Road:
     def _answer(self, scene: Scene, first: Fit, fit: Fit, method: str) -> Personalization:
         """The density of a fit on the T1's grid, if it passes its checks; `first` is the first model's fit."""
         found = scene.into_atlas(fit.estimate)
+        sampled = method == "refined" and self.uncertainty is not None
         result = grow([fit.estimate.parameters()], scene.fine.rest)
         density = scene.deliver(result.density[0])
         pushed = result.pushed[0] if result.pushed else None
         origin = seen_place(fit.estimate, pushed, scene) if pushed else scene.place_of(fit.estimate)
         self.checks += [
-            *check_answer(fit, density.array, self.patient, self.posterior),
+            *check_answer(fit, density.array, self.patient, self.posterior, sampled),
             *([] if self.estimate is None else check_estimate(self.estimate, found, self.brain.fine.grid.extent)),
             check_origin(_distance_to_brain(origin, self.patient)),
             check_size(float(result.volumes[0]) * (found.mu1 / fit.estimate.mu1) ** 3),

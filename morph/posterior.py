@@ -43,6 +43,10 @@ SAMPLING, MEMBERS, THRESHOLDS, FIRST = 0, 1, 2, 3
 """Counters of the random streams."""
 
 
+class NothingPossibleError(InputError):
+    """None of the simulated tumors can be one."""
+
+
 @dataclass(frozen=True)
 class PosteriorSettings:
     """How thoroughly to sample.
@@ -99,14 +103,18 @@ def find_tumor(
         start: the network's answer, in the scene's space; None to start from the masks.
         refinement: how to search; None keeps the start.
         settings: how to sample; None delivers the best fit. Otherwise the search leaves the fine grid to the ensemble.
+            Where no tumor around the one that was found is possible, the best fit is delivered as well.
 
     Raises:
-        InputError: neither a start nor a search is wanted, or none of the sampled tumors is possible at all.
+        InputError: neither a start nor a search is wanted.
     """
     if refinement is None or settings is None:
         return refine(scene.coarse, scene.fine, start, refinement), None
     fit = refine(scene.coarse, scene.fine, start, replace(refinement, fine_evaluations=0))
-    return find_posterior(scene, fit.estimate, settings)
+    try:
+        return find_posterior(scene, fit.estimate, settings)
+    except NothingPossibleError:
+        return fit, None
 
 
 def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -> tuple[Fit, Posterior]:
@@ -118,7 +126,7 @@ def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -
         settings: see there.
 
     Raises:
-        InputError: none of the simulated tumors is possible at all.
+        NothingPossibleError: none of the simulated tumors is possible at all.
     """
     outlines = Outlines(scene.drawn, scene.coarse.atlas, settings.correlation)
     tumors = sample_tumors(outlines, scene.fine.atlas, found, settings)
@@ -143,7 +151,7 @@ def sample_tumors(
         sizes: volumes [ml at c >= 0.7] between which a tumor can be; by default the prior's, wider for what is seen.
 
     Raises:
-        InputError: none of the simulated tumors is possible at all.
+        NothingPossibleError: none of the simulated tumors is possible at all.
     """
     sizes = sizes or possible_sizes(outlines.core.volume)
     mapping = map_space(outlines.atlas, fine, found)
@@ -155,7 +163,7 @@ def sample_tumors(
     try:
         return _sample(outlines, mapping, settings, sizes, SAMPLING)
     except ValueError as error:
-        raise InputError(
+        raise NothingPossibleError(
             "no tumor around the one that was found is possible: posterior.simulations=0 goes without a posterior"
         ) from error
 

@@ -57,12 +57,13 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     status = 0
-    for name, files in cases.items():
+    for name, folder in cases.items():
         try:
             start = time.perf_counter()
             _say(name, "read the images")
             path, announce = target / f"{name}.nii.gz", partial(_say, name)
-            answer = run_case(read_case(name, files), brain, refinement, path, announce, uncertainty)
+            patient = read_case(name, find_files(folder, name))
+            answer = run_case(patient, brain, refinement, path, announce, uncertainty)
             for check in answer.checks:
                 if check.verdict != "pass":
                     _say(name, f"{check.verdict}: {check.message}")
@@ -73,24 +74,29 @@ def main() -> int:
     return status
 
 
-def find_cases(folder: Path) -> dict[str, dict[str, Path]]:
-    """The files of every patient, by the patient's ID and the file's role.
+def find_cases(folder: Path) -> dict[str, Path]:
+    """The folder of every patient, by the patient's ID.
 
     Raises:
-        InputError: no patient, or one without a file that is needed.
+        InputError: there is none.
     """
     found = sorted(path for path in folder.glob(f"{PREFIX}*") if path.is_dir())
     if not found:
         raise InputError(f"{folder} has no folder {PREFIX}ID: give the folder of patients with {INPUT[0]}=FOLDER")
-    cases = {}
-    for path in found:
-        name = path.name.removeprefix(PREFIX)
-        files = {role: path / f"{name}-{role}.nii.gz" for role in (*NEEDED, *OPTIONAL)}
-        missing = [files[role].name for role in NEEDED if not files[role].is_file()]
-        if missing:
-            raise InputError(f"{path} has no {', '.join(missing)}: each patient needs {', '.join(NEEDED)}")
-        cases[name] = {role: file for role, file in files.items() if file.is_file()}
-    return cases
+    return {path.name.removeprefix(PREFIX): path for path in found}
+
+
+def find_files(folder: Path, name: str) -> dict[str, Path]:
+    """The files of a patient, by role.
+
+    Raises:
+        InputError: one that is needed is missing.
+    """
+    files = {role: folder / f"{name}-{role}.nii.gz" for role in (*NEEDED, *OPTIONAL)}
+    missing = [files[role].name for role in NEEDED if not files[role].is_file()]
+    if missing:
+        raise InputError(f"{folder} has no {', '.join(missing)}: each patient needs {', '.join(NEEDED)}")
+    return {role: file for role, file in files.items() if file.is_file()}
 
 
 def read_case(name: str, files: dict[str, Path]) -> Patient:

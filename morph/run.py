@@ -8,6 +8,7 @@ worst of its cases: 1 a crash, 2 bad input, 3 a fallback, 0 none of these.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ from learn.settings import whole_number
 from morph.answer import Personalization
 from morph.ants import AntsRegistration
 from morph.batch import find_files, run_batch
-from morph.inference import prepare_brain
+from morph.inference import Brain, prepare_brain
 from morph.layout import DATASET, PARAMETERS, TWIN, Layout, lay_out
 from morph.mass_effect import MassEffect, PushSettings
-from morph.outputs import prepare_folder, write_json, write_outputs
+from morph.outputs import hash_brain, prepare_folder, write_json, write_outputs
 from morph.patient import TISSUES, Patient, load_patient
 from morph.pipeline import check_space, run_pipeline
 from morph.posterior import PosteriorSettings
@@ -65,15 +66,15 @@ def main(config: DictConfig) -> int:
     aims = build(TargetSettings, "targets", options["targets"])
     refine, space = _choices(options)
     if options["cases"] is not None:
-        return run_batch(options, main)
+        return run_batch(options, main, lambda: hash_brain(_brain(options)))
     files, twin = _files(options), None
     layout = _layout(options)
     if not options["demo"]:
         with watch.stage("input", "read the images"):
             patient = load_patient(files, options["labels"])
     with watch.stage("atlas", "load atlas and network"):
-        brain = prepare_brain(load_anatomy(options["atlas"].get("files") or config.atlas.name), str(config.weights))
-    prepare_folder(layout)
+        brain = _brain(options)
+    prepare_folder(layout, files.values())
     if options["demo"]:
         with watch.stage("input", "make a digital twin"):
             twin = make_twin(seed, model=effect.model if effect else None)
@@ -115,6 +116,12 @@ def print_answer(console: Console, patient: Patient, answer: Personalization, la
         console.print("[red]The model's answer failed its checks: the density comes from distances to the masks.[/red]")
     shown = (layout.place(name).relative_to(layout.root) for name in ("report.html", "density.nii.gz", PARAMETERS))
     console.print(f"written to {layout.root}: {', '.join(map(str, shown))}, ...")
+
+
+def _brain(options: dict[str, Any]) -> Brain:
+    """atlas= and weights=."""
+    atlas = options["atlas"]
+    return prepare_brain(load_anatomy(atlas.get("files") or atlas["name"]), str(options["weights"]))
 
 
 def _files(options: dict[str, Any]) -> dict[str, str | Path]:
@@ -174,7 +181,7 @@ def _layout(options: dict[str, Any]) -> Layout:
     if options["demo"]:
         name = "demo"
     elif options["case"] is not None:
-        name = Path(str(options["case"])).resolve().name
+        name = Path(os.path.abspath(str(options["case"]))).name  # of the link, as a batch has it
     else:
         name = Path(str(options["t1"])).resolve().parent.name
     usual = DATASET if kind == "bids" else Path("results") / name

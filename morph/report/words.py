@@ -59,6 +59,7 @@ _CHECKS = {
     "registration_scale": ("Brain and atlas have similar size", _STRIP),
     "registration_white_matter": ("White matter agrees with the T1", _REGISTRATION),
     "masks_in_tissue": ("Visible tumor lies on tissue", _REGISTRATION),
+    "masks_on_grid": ("Tumor is large enough to be simulated", _MASKS),
     "network_finite": ("Network gave an answer", "None: the fit started from the outlines alone."),
     "network_origin_in_tissue": ("Network's origin lies in tissue", _NETWORK),
     "network_origin_distance": ("Network and fit agree on the origin", _NETWORK),
@@ -84,7 +85,7 @@ _CHECKS = {
     ),
     "posterior_sampled": (
         "Enough tumors were sampled",
-        "The intervals are rough: sample more.",
+        "The intervals are rough, or there are none: sample more (posterior.simulations=).",
     ),
     "posterior_agreement": ("Tumors that fit the outlines agree", _OPEN),
     "size_in_prior": ("Size is one that the network knows", _RANGE),

@@ -54,6 +54,16 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     "no space": (lambda folder: None, ["space=moon"], "space=moon is unknown"),
     "a pushed atlas": (lambda folder: None, ["model=mass_effect", "space=atlas"], "use space=patient"),
     "a coupling that pulls": (lambda folder: None, ["model=mass_effect", "model.coupling=-1"], "finite and >= 0"),
+    "empty FLAIR": (
+        lambda folder: save(folder / "flair.nii.gz", 0 * ORIGINAL["t1"]),
+        [],
+        "flair.nii.gz is nowhere positive",
+    ),
+    "out among the inputs": (
+        lambda folder: save(folder / "core.nii.gz", np.float32(np.isin(ORIGINAL["seg"], (1, 4)))),
+        ["core=case/core.nii.gz", "edema=case/core.nii.gz", "out=case", "weights=none"],
+        "would overwrite",
+    ),
     "no search": (lambda folder: None, ["model=mass_effect", "push.evaluations=0"], "push with 0"),
     "no labels": (lambda folder: None, ["labels=null"], "labels=None"),
 }

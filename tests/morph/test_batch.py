@@ -105,12 +105,16 @@ def test_another_file_or_setting_is_another_answer(
     save(patients / "d empty" / "seg.nii.gz", ARRAYS["seg"])
     assert tiny_command(f"cases={patients}", f"out={out}") == 0
     monkeypatch.setattr(batch, "run_apart", lambda run, options: (started.append(options["case"]), (2, "not now"))[1])
-    for change, expected in (("nothing", 0), ("setting", 2), ("image", 1), ("density", 2)):
+    for change, expected in (("nothing", 0), ("setting", 2), ("image", 1), ("density", 2), ("gone", 2), ("weights", 2)):
         started.clear()
         if change == "image":
             save(patients / "a good" / "flair.nii.gz", 2 * ARRAYS["flair"])
         if change == "density":
             (out / "d empty" / "density.nii.gz").unlink()
+        if change == "gone":
+            (patients / "d empty" / "flair.nii.gz").unlink()
+        if change == "weights":
+            monkeypatch.setattr("morph.run.hash_brain", lambda brain: {"atlas": "another"})
         tiny_command(f"cases={patients}", f"out={out}", f"seed={int(change == 'setting')}")
         assert len(started) == expected, change
 
@@ -148,6 +152,37 @@ def test_a_dataset_in_bids_comes_out_in_bids(tmp_path: Path, tiny_command: Run, 
     (dataset / "derivatives" / "raters" / "sub-02" / "anat" / "sub-02_label-core_mask.nii.gz").unlink()
     with pytest.raises(InputError, match="has no tumor for sub-02"):
         find_files(dataset / "sub-02")
+
+
+def test_answers_among_the_derivatives_are_no_input(tmp_path: Path, tiny_command: Run, started: list[str]) -> None:
+    dataset = tmp_path / "dataset"
+    rated = dataset / "derivatives" / "raters" / "sub-01" / "anat"
+    for folder in (rated, dataset / "sub-01" / "anat", dataset / "sub-02" / "ses-01" / "anat"):
+        folder.mkdir(parents=True)
+    save(dataset / "sub-01" / "anat" / "sub-01_T1w.nii.gz", ARRAYS["t1"])
+    save(rated / "sub-01_dseg.nii.gz", ARRAYS["seg"])
+    out = dataset / "derivatives" / "run1"
+    for expected in (["sub-01"], []):
+        started.clear()
+        assert tiny_command(f"cases={dataset}", f"out={out}", "layout=bids") == BAD_INPUT
+        assert started == expected
+        assert find_files(dataset / "sub-01")["seg"] == rated / "sub-01_dseg.nii.gz"
+        assert "sub-02 has sessions" in rows(out)["sub-02"]["error"]
+
+
+def test_a_link_to_a_patient_is_called_as_the_link(tmp_path: Path, tiny_command: Run, started: list[str]) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "patients" / "hidden").mkdir(parents=True)
+    for role in ("t1", "seg"):
+        save(tmp_path / "elsewhere" / f"{role}.nii.gz", ARRAYS[role])
+    (tmp_path / "patients" / "p1").symlink_to(tmp_path / "elsewhere")
+    out = tmp_path / "patients" / "answers"
+    command = [f"cases={tmp_path / 'patients'}", f"out={out}", "layout=bids"]
+    assert tiny_command(*command) == 0 and list(rows(out)) == ["p1"]
+    (tmp_path / "elsewhere" / "t1.nii.gz").unlink()
+    (tmp_path / "elsewhere" / "t1.nii.gz").symlink_to(tmp_path / "nowhere.nii.gz")
+    assert tiny_command(*command) == BAD_INPUT
+    assert "cannot be read" in rows(out)["p1"]["error"] and Layout(out, "sub-p1").place("density.nii.gz").is_file()
 
 
 @pytest.mark.parametrize(("settings", "message"), [

@@ -13,7 +13,7 @@ from engine import load_anatomy
 from morph.checks import check_network, check_patient_fit, check_ranges
 from morph.evidence import Estimate, Fit
 from morph.inference import Brain
-from morph.input_checks import check_inputs, check_scale
+from morph.input_checks import check_inputs, check_scale, check_shown
 from morph.orientation import orientation_margin
 from morph.patient import Patient, find_case, load_patient
 from morph.pipeline import run_pipeline
@@ -27,8 +27,8 @@ NAMES = {
     "masks_in_brain", "edema_beyond_core", "brain_volume", "voxel_size", "brain_complete", "flair_shows_edema",
     "tumor_foci", "registration_folding", "registration_displacement", "registration_white_matter", "orientation",
     "registration_brain_dice", "registration_correlation",
-    "registration_scale", "masks_in_tissue", "fit_core", "fit_edema", "threshold_core", "threshold_edema",
-    "mu1_in_range", "mu2_in_range", "patient_core", "patient_edema", "density_not_empty",
+    "registration_scale", "masks_in_tissue", "masks_on_grid", "fit_core", "fit_edema", "threshold_core",
+    "threshold_edema", "mu1_in_range", "mu2_in_range", "patient_core", "patient_edema", "density_not_empty",
     "density_not_everywhere", "origin_in_brain", "size_in_prior",
 }  # fmt: skip
 
@@ -124,6 +124,7 @@ def test_numbers_at_the_bounds_and_answers_that_are_none() -> None:
     assert [check.verdict for check in check_network(None, 0.0)] == ["warn"]
     assert [check.verdict for check in check_network(inside, 30.0)] == ["pass", "warn"]
     assert [check_scale(s).verdict for s in (1.0, 0.9, 1.4, 0.5, -1.0)] == ["pass", "pass", "warn", "fail", "fail"]
+    assert [check_shown(shown).verdict for shown in (True, False)] == ["pass", "fail"]
 
 
 def test_the_delivered_density_is_held_against_the_patients_own_masks() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from engine.command import compose
 from morph import AntsRegistration, RefinementSettings
 from morph.mass_effect import PushSettings
+from morph.posterior import PosteriorSettings
+from morph.targets import TargetSettings
 
 
 def test_the_commands_defaults_are_the_librarys() -> None:
@@ -12,6 +14,8 @@ def test_the_commands_defaults_are_the_librarys() -> None:
     assert AntsRegistration(**config.registration) == AntsRegistration()
     assert RefinementSettings(**config.refinement) == RefinementSettings()
     assert PushSettings(**config.push) == PushSettings()
+    assert PosteriorSettings(**config.posterior) == PosteriorSettings()
+    assert TargetSettings(**config.targets) == TargetSettings()
 
 
 def test_the_papers_registration_composes() -> None:

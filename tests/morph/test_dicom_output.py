@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from morph.contours import outlines
 from morph.dicom_input import Series, read_series
-from morph.dicom_output import RESEARCH, write_segmentation, write_structures
+from morph.dicom_output import PATIENT, RESEARCH, STUDY, write_segmentation, write_structures
 from morph.volume import Volume
 from tests.morph.conftest import AFFINE, make_arrays, save
 from tests.morph.dicom_maker import LPS, lay, write_series
@@ -136,6 +136,18 @@ def test_both_belong_to_the_series_and_say_what_they_are(tmp_path: Path, series:
             corner = slices[contour.ContourImageSequence[0].ReferencedSOPInstanceUID]
             assert len(points) == contour.NumberOfContourPoints
             assert np.abs((points - corner) @ normal).max() < 0.01
+
+
+@pytest.mark.parametrize("keyword", [*PATIENT, *STUDY[1:]])
+def test_what_somebody_took_out_of_the_series_stays_empty(tmp_path: Path, series: Series, keyword: str) -> None:
+    for header in series.headers:
+        if keyword in header:
+            delattr(header, keyword)
+    volumes = as_volumes(series, regions(series))
+    for name, write in (("rtstruct.dcm", write_structures), ("segmentation.dcm", write_segmentation)):
+        write(tmp_path / name, series, volumes, "")
+        assert not dcmread(tmp_path / name).get(keyword)
+    assert all(keyword not in header for header in series.headers)
 
 
 @pytest.mark.parametrize("name", ["rtstruct.dcm", "segmentation.dcm"])

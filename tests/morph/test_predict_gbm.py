@@ -16,7 +16,7 @@ from morph import predict_gbm
 from morph.in_place import SameWorld, personalize_in_place
 from morph.inference import Brain
 from morph.posterior import PosteriorSettings
-from morph.predict_gbm import find_cases, read_case
+from morph.predict_gbm import find_cases, find_files, read_case
 from morph.refine import RefinementSettings
 from morph.strict_order import FLOOR
 from morph.volume import read_volume
@@ -28,7 +28,7 @@ BRAIN = ARRAYS["t1"] > 0
 LABELS = np.where(ARRAYS["seg"] == 4, 3, ARRAYS["seg"]).astype(np.float32)
 QUICK = {
     RefinementSettings: RefinementSettings(evaluations=24, fine_evaluations=0),
-    PosteriorSettings: PosteriorSettings(simulations=40, rounds=4, members=10),
+    PosteriorSettings: PosteriorSettings(simulations=40, rounds=4, members=10, correlation=8.0),
 }
 SEARCH = QUICK[RefinementSettings]
 MAPS = {"wm": 0.7 * BRAIN, "gm": 0.3 * BRAIN, "csf": 0.0 * BRAIN}
@@ -121,8 +121,11 @@ def test_bad_input_is_one_sentence_and_no_output(
 
 def test_a_bad_patient_does_not_stop_the_others(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     write_case(tmp_path / "io0", name="00001")
+    write_case(tmp_path / "io0", name="00002")
+    (tmp_path / "io0" / "Patient-00002" / "00002-csf.nii.gz").unlink()
     assert run(tumorseg=0 * LABELS) == BAD_INPUT
-    assert "error: 00000: " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "error: 00000: " in said and "error: 00002: " in said and "has no 00002-csf.nii.gz" in said
     assert [path.name for path in (tmp_path / "io1").iterdir()] == ["00001.nii.gz"]
 
 
@@ -134,8 +137,8 @@ def test_an_empty_input_folder_is_refused(tmp_path: Path) -> None:
 def test_on_the_atlas_own_grid_the_network_starts_the_search(tmp_path: Path, brain: Brain) -> None:
     network = KnowingNetwork(brain.coarse.grid, brain.coarse.content_hash)
     knowing = replace(brain, estimator=network)  # type: ignore[arg-type]
-    (files,) = find_cases(write_case(tmp_path)).values()
-    patient = read_case("00000", files)
+    (folder,) = find_cases(write_case(tmp_path)).values()
+    patient = read_case("00000", find_files(folder, "00000"))
     answer = personalize_in_place(patient, knowing, SEARCH, lambda sentence: None)
     assert answer.start == "network" and "network_finite" in {check.name for check in answer.checks}
     elsewhere = replace(patient.t1, affine=AFFINE + np.array([[0, 0, 0, 9.0], *[[0] * 4] * 3]))

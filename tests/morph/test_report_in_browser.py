@@ -89,14 +89,6 @@ def page(
     context.close()
 
 
-EVERY = [
-    ("full", "phone", "light"),
-    ("full", "desktop", "dark"),
-    ("fallback", "phone", "dark"),
-    ("fallback", "desktop", "light"),
-]
-
-
 @pytest.mark.parametrize("page", EVERY, indirect=True, ids="-".join)
 def test_a_report_stands_alone_and_fits_the_window(page: tuple[Page, list[str], list[str]]) -> None:
     shown, asked, complaints = page

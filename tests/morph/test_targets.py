@@ -203,8 +203,6 @@ def test_settings_without_a_map_are_refused(settings: dict[str, float], said: st
 
 def test_the_command_writes_and_describes_them(tmp_path: Path, case: Case, tiny_command: Callable[..., int]) -> None:
     folder, out = case("LPS"), tmp_path / "out"
-    out.mkdir()
-    (out / "ctv_probability.nii.gz").write_bytes(b"of an older answer")
     assert tiny_command(f"case={folder}", f"out={out}") == 0
     record = json.loads((out / "parameters.json").read_text())["targets"]
     core = nib.load(out / "core.nii.gz").get_fdata() > 0
@@ -215,5 +213,17 @@ def test_the_command_writes_and_describes_them(tmp_path: Path, case: Case, tiny_
         np.testing.assert_allclose(image.affine, nib.load(folder / "t1.nii.gz").affine)
         assert (mask >= core).all()
         assert record["volumes_ml"][name] == pytest.approx(mask.sum() * voxel, abs=1e-3)
-    sampled = record["ctv_probability"] is not None
-    assert sampled == (out / "ctv_probability.nii.gz").exists() == ("no posterior" not in record["density"])
+    assert record["ctv_probability"] is not None and (out / "ctv_probability.nii.gz").exists()
+
+
+def test_without_a_posterior_nothing_of_an_older_answer_is_left(
+    tmp_path: Path, case: Case, tiny_command: Callable[..., int]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "ctv_probability.nii.gz").write_bytes(b"of an older answer")
+    assert tiny_command(f"case={case('RAS')}", f"out={out}", "posterior.simulations=0") == 0
+    record = json.loads((out / "parameters.json").read_text())
+    assert record["targets"]["ctv_probability"] is None and "no posterior" in record["targets"]["density"]
+    assert not (out / "ctv_probability.nii.gz").exists()
+    assert "posterior_sampled" not in {check["name"] for check in record["checks"]}
