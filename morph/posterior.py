@@ -2,7 +2,7 @@
 
 The density of (mu1, mu2, origin) given the outlines is prior (`morph.prior`) times likelihood (`morph.outlines`), with
 both thresholds averaged over. It is sampled on the coarse grid (`morph.sampler`) around the tumor that the search
-found, each tumor of the fine grid by its stand-in on the coarse one (`morph.space_mapping`). Some of the tumors, drawn
+found, each tumor of the fine grid by its stand-in on the coarse one (`morph.log_posterior`). Some of the tumors, drawn
 by weight, are then simulated on the fine grid: the ensemble that maps come from. Intervals come from all of them.
 
 The tumor that is delivered is the one of the ensemble that agrees best with all the others and with the masks, so that
@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +22,9 @@ from engine import Atlas, InputError, random_stream, simulate_stream
 from engine.sampling import Range
 from morph.ensemble import Ensemble, held_against, representative
 from morph.evidence import Estimate, Fit
+from morph.log_posterior import LogPosterior, most_probable
 from morph.outlines import Judgment, Outlines
-from morph.prior import DENSE, log_prior, possible_sizes
+from morph.prior import possible_sizes
 from morph.refine import STEPS, RefinementSettings, refine
 from morph.sampler import Sample, explore, normalized
 from morph.scene import Scene
@@ -34,12 +34,10 @@ from morph.volume import Volume
 
 FIRST_SPREAD = 0.4
 """Scales of the first proposals, in the search's steps (ours: about the search's own error)."""
-TOO_LARGE = 1.2
-"""A stand-in is given up beyond this many times the upper limit: the fine grid may show less (ours)."""
 FIRST_SHARE = 4
 """The first sample has this many times fewer simulations than the second (ours)."""
 QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
-SAMPLING, MEMBERS, THRESHOLDS, FIRST = 0, 1, 2, 3
+SAMPLING, MEMBERS, THRESHOLDS, FIRST, CENTER = 0, 1, 2, 3, 4
 """Counters of the random streams."""
 
 
@@ -141,7 +139,8 @@ def sample_tumors(
 ) -> Tumors:
     """Sample the tumors that two outlines allow.
 
-    A first, short sample says where both grids should be compared; the second one counts.
+    A first, short sample and some simulations on the fine grid say where both grids should be compared; the second
+    sample counts.
 
     Args:
         outlines: on the coarse grid.
@@ -154,33 +153,37 @@ def sample_tumors(
         NothingPossibleError: none of the simulated tumors is possible at all.
     """
     sizes = sizes or possible_sizes(outlines.core.volume)
-    mapping = map_space(outlines.atlas, fine, found)
+    log_posterior = LogPosterior(outlines, map_space(outlines.atlas, fine, found), sizes)
     few = max(settings.simulations // FIRST_SHARE, 10)
     brief = replace(settings, simulations=few, rounds=min(settings.rounds, few // 10))
     with suppress(ValueError):  # the mapping stays where it is
-        first = _sample(outlines, mapping, brief, sizes, FIRST).sample
-        mapping = mapping.moved_to(first.weights @ first.places)
+        first = _sample(log_posterior, brief, FIRST).sample
+        center = most_probable(log_posterior, first, random_stream(settings.seed, CENTER))
+        log_posterior = replace(log_posterior, mapping=log_posterior.mapping.moved_to(center))
     try:
-        return _sample(outlines, mapping, settings, sizes, SAMPLING)
+        return _sample(log_posterior, settings, SAMPLING)
     except ValueError as error:
         raise NothingPossibleError(
             "no tumor around the one that was found is possible: posterior.simulations=0 goes without a posterior"
         ) from error
 
 
-def _sample(
-    outlines: Outlines, mapping: SpaceMapping, settings: PosteriorSettings, sizes: Range, stream: int
-) -> Tumors:
+def _sample(log_posterior: LogPosterior, settings: PosteriorSettings, stream: int) -> Tumors:
     """Sample around the center of a mapping; a ValueError where no tumor is possible."""
+    outlines, rng = log_posterior.outlines, random_stream(settings.seed, stream)
     seen: list[Judgment | None] = []
-    target = partial(_log_posterior, outlines=outlines, mapping=mapping, seen=seen, sizes=sizes)
-    rng = random_stream(settings.seed, stream)
+
+    def target(places: NDArray[np.float64]) -> NDArray[np.float64]:
+        logs, judged = log_posterior.by_stand_ins(places)
+        seen.extend(judged)
+        return logs
+
     sample = explore(target, np.full(len(STEPS), FIRST_SPREAD), settings.simulations, settings.rounds, rng)
     core, edema = (
         np.array([np.full(len(o.thresholds), -np.inf) if j is None else getattr(j, name) for j in seen])
         for name, o in (("core", outlines.core), ("edema", outlines.edema))
     )
-    return Tumors(mapping, sample, core, edema)
+    return Tumors(log_posterior.mapping, sample, core, edema)
 
 
 def grow_ensemble(tumors: Tumors, scene: Scene, settings: PosteriorSettings) -> Ensemble:
@@ -224,29 +227,6 @@ def summarize(
         simulations=len(tumors.sample.places),
         members=len(ensemble.estimates),
     )
-
-
-def _log_posterior(
-    places: NDArray[np.float64], outlines: Outlines, mapping: SpaceMapping, seen: list[Judgment | None], sizes: Range
-) -> NDArray[np.float64]:
-    """Logarithm of prior times likelihood of places (n, 5), (n,); `seen` gets what the outlines say of each."""
-    atlas = outlines.atlas
-    logs = np.array([log_prior(*mapping.estimate(place), mapping.fine) for place in places])
-    tumors = [mapping.stand_in(place).parameters() for place, log in zip(places, logs, strict=True) if np.isfinite(log)]
-    runs = simulate_stream(tumors, atlas, stop_volume=TOO_LARGE * sizes[1])
-    for number in range(len(places)):
-        judgment = None
-        if np.isfinite(logs[number]):
-            density = np.zeros(atlas.grid.shape, dtype=np.float32)
-            one = next(runs)
-            one.write(density)
-            shown = mapping.correct(density[atlas.tissue])
-            judgment = outlines.judge(shown)
-            volume = np.count_nonzero(shown >= DENSE) * atlas.grid.voxel_volume
-            possible = one.ended == "duration" and sizes[0] <= volume <= sizes[1]
-            logs[number] += judgment.log_likelihood if possible else -np.inf
-        seen.append(judgment)
-    return logs
 
 
 def describe_tumors(

@@ -70,6 +70,10 @@ class SpaceMapping:
         """mu1, mu2 and origin (fractions) of the tumor that is meant; the origin may be outside tissue."""
         return at_place(self.center, place, self.fine.grid)
 
+    def meant(self, place: Place) -> Estimate:
+        """The tumor that is meant, its origin in tissue."""
+        return _in_tissue(self.center, place, self.fine)
+
     def stand_in(self, place: Place) -> Estimate:
         """The tumor that shows it on the coarse grid."""
         return _in_tissue(self.center, place + self.offset + self.slope @ place, self.coarse)
@@ -78,6 +82,10 @@ class SpaceMapping:
         """The same comparison around another place; it costs five tumors on the fine grid."""
         center = _in_tissue(self.center, place, self.fine)
         return _compare(center, self.offset + self.slope @ place, self.coarse, self.fine)
+
+    def average(self, density: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A density (x, y, z) of the fine grid, averaged over the tissue of the coarse one, (n,)."""
+        return _averaged(density, self.fine, self.coarse)[0].astype(np.float32)
 
     def correct(self, density: NDArray[np.float32]) -> NDArray[np.float32]:
         """Densities of a stand-in as the fine grid would show them, both (n,) over the tissue of the coarse grid."""

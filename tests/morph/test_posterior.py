@@ -12,10 +12,10 @@ from engine import FisherKolmogorovParameters, InputError, simulate
 from morph.checks import check_posterior
 from morph.ensemble import Ensemble, held_against, representative
 from morph.evidence import Estimate, Evidence, Fit
-from morph.outlines import Drawn, Judgment, Outlines
+from morph.log_posterior import LogPosterior, most_probable
+from morph.outlines import Drawn, Outlines
 from morph.posterior import (
     PosteriorSettings,
-    _log_posterior,
     describe_tumors,
     find_posterior,
     find_tumor,
@@ -23,6 +23,7 @@ from morph.posterior import (
 )
 from morph.posterior import grow_ensemble as grow
 from morph.refine import RefinementSettings, refine
+from morph.sampler import Sample, normalized
 from morph.scene import Scene
 from morph.space_mapping import map_space
 from morph.uncertainty import AGREED, LEVELS, Posterior
@@ -98,7 +99,7 @@ def test_equal_seeds_give_equal_answers(scene: Scene) -> None:
 
 
 def test_where_no_tumor_is_possible_the_best_fit_is_delivered(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("morph.posterior.log_prior", lambda *numbers: -np.inf)
+    monkeypatch.setattr("morph.log_posterior.log_prior", lambda *numbers: -np.inf)
     search = RefinementSettings(evaluations=12, fine_evaluations=0)
     short = replace(SETTINGS, simulations=60, rounds=3, members=10)
     fit, posterior = find_tumor(scene, TRUTH, search, short)
@@ -156,9 +157,8 @@ def test_less_sure_outlines_widen_the_intervals(scene: Scene) -> None:
 def test_a_tumor_without_a_dense_core_is_impossible_whatever_the_outlines_say(scene: Scene) -> None:
     outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
     for tumor, possible in ((TRUTH, True), (Estimate(5.0, 2.6, TRUTH.origin), False)):
-        seen: list[Judgment | None] = []
         mapping = map_space(outlines.atlas, outlines.atlas, tumor)
-        log = _log_posterior(np.zeros((1, 5)), outlines, mapping, seen, (2.0, 420.0))
+        log, seen = LogPosterior(outlines, mapping, (2.0, 420.0)).by_stand_ins(np.zeros((1, 5)))
         assert seen[0] is not None and np.isfinite(seen[0].log_likelihood)
         assert np.isfinite(log[0]) == possible
     core = float(np.count_nonzero(scene.drawn.core.array)) * scene.fine.atlas.grid.voxel_volume
@@ -174,9 +174,26 @@ def test_a_narrow_front_is_judged_as_the_fine_grid_shows_it(scene: Scene) -> Non
     mapped, plain = map_space(coarse, fine, narrow).moved_to(np.zeros(5)), map_space(coarse, coarse, narrow)
     mapped = replace(mapped, center=narrow)  # the comparison was made a little beside it
     as_meant, as_coarse = (
-        _log_posterior(np.zeros((1, 5)), outlines, mapping, [], (1.0, 420.0))[0] for mapping in (mapped, plain)
+        LogPosterior(outlines, mapping, (1.0, 420.0)).by_stand_ins(np.zeros((1, 5)))[0] for mapping in (mapped, plain)
     )
     assert as_meant > as_coarse + 3
+    on_fine = LogPosterior(outlines, mapped, (1.0, 420.0)).on_fine_grid(np.zeros((1, 5)))
+    assert on_fine == pytest.approx(as_meant, abs=1.0)
+
+
+def test_both_grids_are_compared_where_the_fine_one_finds_tumors_probable(scene: Scene) -> None:
+    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
+    mapping = map_space(scene.coarse.atlas, scene.fine.atlas, TRUTH)
+    log_posterior = LogPosterior(outlines, mapping, (2.0, 420.0))
+    places = np.random.default_rng(1).normal(0, 0.4, (60, 5))
+    logs = log_posterior.by_stand_ins(places)[0]
+    sample = Sample(places, logs, normalized(logs))
+    center = most_probable(log_posterior, sample, np.random.default_rng(2))
+    mean = sample.weights @ places
+    best, middle = log_posterior.on_fine_grid(np.stack([center, mean]))
+    assert np.isfinite(best) and best >= middle
+    alike = replace(log_posterior, mapping=map_space(outlines.atlas, outlines.atlas, TRUTH))
+    np.testing.assert_array_equal(most_probable(alike, sample, np.random.default_rng(2)), mean)
 
 
 @pytest.mark.parametrize("given", [{"rounds": 0}, {"simulations": 20}, {"members": 3}, {"correlation": 0.0}])

@@ -1,0 +1,100 @@
+"""How probable tumors are: prior times likelihood, shown by stand-ins on the coarse grid or on the fine grid itself.
+
+Stand-ins are cheap, but right only near the place where both grids were compared (`morph.space_mapping`): a step away
+the coarse grid may close a sulcus that the fine one leaves open. So the comparison must be made where the posterior of
+the fine grid is. `most_probable` looks for that place with some simulations on the fine grid, seconds in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import Atlas, simulate_stream
+from engine.sampling import Range
+from morph.evidence import Estimate
+from morph.outlines import Judgment, Outlines
+from morph.prior import DENSE, log_prior
+from morph.sampler import ENOUGH, Sample, Values, flattened
+from morph.space_mapping import Place, SpaceMapping
+
+TOO_LARGE = 1.2
+"""A simulation is given up beyond this many times the upper limit of size: the other grid may show less (ours)."""
+CANDIDATES = 24
+"""Tumors of the coarse grid's sample that are simulated on the fine grid, and as many around the best (ours)."""
+CLOSER = 0.5
+"""Spread of the second ones over the sample's (ours)."""
+
+
+@dataclass(frozen=True, eq=False)
+class LogPosterior:
+    """Logarithm of the posterior, up to a constant, -inf where no tumor can be.
+
+    Attributes:
+        outlines: on the coarse grid.
+        mapping: what coordinates mean, and how the coarse grid shows them.
+        sizes: volumes [ml at c >= 0.7] between which a tumor can be.
+    """
+
+    outlines: Outlines
+    mapping: SpaceMapping
+    sizes: Range
+
+    def by_stand_ins(self, places: Values) -> tuple[Values, list[Judgment | None]]:
+        """Of places (n, 5), (n,), by simulations on the coarse grid; and what the outlines say, if they were asked."""
+        atlas = self.outlines.atlas
+        return self._judge(
+            places, atlas, self.mapping.stand_in, lambda field: self.mapping.correct(field[atlas.tissue])
+        )
+
+    def on_fine_grid(self, places: Values) -> Values:
+        """Of places (n, 5), (n,), by simulations on the fine grid."""
+        return self._judge(places, self.mapping.fine, self.mapping.meant, self.mapping.average)[0]
+
+    def _judge(
+        self,
+        places: Values,
+        atlas: Atlas,
+        tumor: Callable[[Place], Estimate],
+        show: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    ) -> tuple[Values, list[Judgment | None]]:
+        """`tumor` is what to simulate in `atlas`, `show` brings its density onto the tissue of the outlines' grid."""
+        logs = np.array([log_prior(*self.mapping.estimate(place), self.mapping.fine) for place in places])
+        seen: list[Judgment | None] = [None] * len(places)
+        numbers = np.flatnonzero(np.isfinite(logs))
+        tumors = [tumor(place).parameters() for place in places[numbers]]
+        runs = simulate_stream(tumors, atlas, stop_volume=TOO_LARGE * self.sizes[1])
+        for number, one in zip(numbers, runs, strict=True):
+            field = np.zeros(atlas.grid.shape, dtype=np.float32)
+            one.write(field)
+            shown = show(field)
+            seen[number] = judgment = self.outlines.judge(shown)
+            volume = np.count_nonzero(shown >= DENSE) * self.outlines.atlas.grid.voxel_volume
+            possible = one.ended == "duration" and self.sizes[0] <= volume <= self.sizes[1]
+            logs[number] += judgment.log_likelihood if possible else -np.inf
+        return logs, seen
+
+
+def most_probable(log_posterior: LogPosterior, sample: Sample, rng: np.random.Generator) -> Place:
+    """The place (5,) with the highest posterior on the fine grid that some simulations there meet.
+
+    Args:
+        log_posterior: of the sample's coordinates.
+        sample: by stand-ins; its mean is returned where nothing is possible on the fine grid.
+        rng: decides which places are tried.
+    """
+    with np.errstate(divide="ignore"):
+        wide = replace(sample, weights=flattened(np.log(sample.weights), ENOUGH))
+    mean = sample.weights @ sample.places
+    if log_posterior.mapping.coarse.grid == log_posterior.mapping.fine.grid:
+        return mean
+    away = wide.places - wide.weights @ wide.places
+    covariance = CLOSER**2 * (wide.weights[:, None] * away).T @ away
+    places = np.concatenate([mean[None], wide.places[np.unique(wide.pick(CANDIDATES, rng))]])
+    logs = log_posterior.on_fine_grid(places)
+    closer = rng.multivariate_normal(places[np.argmax(logs)], covariance, CANDIDATES)
+    places, logs = np.concatenate([places, closer]), np.append(logs, log_posterior.on_fine_grid(closer))
+    return np.asarray(places[np.argmax(logs)])
