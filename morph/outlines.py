@@ -3,8 +3,8 @@
 An outline is drawn with errors, and a model's front is never quite where the tumor's is. Let d [mm] be the distance
 from the simulated front to the observed outline along it, and S the integral of d² over the outline. Where the errors
 have standard deviation s and are correlated over a length l, as exp(-(distance / 2 l)²), an outline is as good as
-n = area / P independent observations, and -2 log L = S / (P s²) + n log s². P is 4 pi l² for the mean of d and 2 pi l²
-for the mean of d², which is what counts here.
+n = area / P independent observations, and -2 log L = S / (P s²) + n log s². P is 2 pi l² for the mean of d², which S is
+made of, and somewhat less for what a tumor's numbers are told by (`PATCH`).
 
 S needs no front: it is twice the integral of the distance to the outline over the tissue that is inside one and outside
 the other. Where an outline follows the edge of tissue it says nothing: that part of its area does not count, nor does a
@@ -36,8 +36,9 @@ from morph.volume import Volume
 GRID_ERROR = 0.1
 """Standard deviation [voxels] of a front on the coarse grid: sets S_0 (ours: ten tumors of the atlas at 3.6 mm against
 1.8 mm, after `morph.space_mapping`, were .05 to .15 off on average)."""
-PATCH = 2 * np.pi
-"""P / l²."""
+PATCH = 5.0
+"""P / l² (ours: chosen on 31 known tumors, for which 50% and 90% intervals then held 54% and 91% of the numbers; with
+2 pi 59% and 94%)."""
 ISOTROPIC = 0.1
 """Difference of voxel edges, as a share of the shortest, up to which voxels count as cubes (ours)."""
 FAR = np.float32(100.0)

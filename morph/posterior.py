@@ -61,7 +61,7 @@ class PosteriorSettings:
     simulations: int = 1000
     rounds: int = 10
     members: int = 40
-    correlation: float = 15.0
+    correlation: float = 17.0
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine import Atlas, Grid, random_stream
-from morph.outlines import FAR, SHEET, Drawn, Outlines, _sheets, signed_distance
+from morph.outlines import FAR, PATCH, SHEET, Drawn, Outlines, _sheets, signed_distance
 from morph.twin_images import CORRELATION
 from morph.volume import Volume
 
@@ -72,8 +72,8 @@ def test_misfit_of_a_shifted_front_is_its_squared_distance_over_the_outline(shif
 
 def test_area_counts_patches() -> None:
     outlines = Outlines(drawn(ball(18.0), ball(24.0)), brain(), CORRELATION)
-    assert outlines.core.patches == pytest.approx(2 * 18.0**2 / CORRELATION**2, rel=0.1)
-    assert outlines.edema.patches == pytest.approx(2 * 24.0**2 / CORRELATION**2, rel=0.1)
+    assert outlines.core.patches == pytest.approx(4 * np.pi / PATCH * 18.0**2 / CORRELATION**2, rel=0.1)
+    assert outlines.edema.patches == pytest.approx(4 * np.pi / PATCH * 24.0**2 / CORRELATION**2, rel=0.1)
 
 
 def edged(radius: float) -> tuple[Atlas, np.ndarray]:
