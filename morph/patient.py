@@ -156,11 +156,12 @@ def load_patient(files: Mapping[str, str | Path], labels: Labels | str = "auto",
     if series is not None:
         _check_place(series, t1.with_array(masks.core))
     name = name or paths["t1"].resolve().parent.name
-    for role in ("t1ce", "flair"):
-        if role in others and not np.any(others[role].array[t1.array > 0] > 0):
-            raise InputError(f"{paths[role]} is nowhere positive in the brain: leave it out, or give the whole image")
     tissue = _own_tissue(others, t1)
-    return Patient(name, t1, frame, masks, others.get("t1ce"), others.get("flair"), tissue, paths, series)
+    patient = Patient(name, t1, frame, masks, others.get("t1ce"), others.get("flair"), tissue, paths, series)
+    for role in ("t1ce", "flair"):
+        if role in others and not np.any(others[role].array[patient.brain] > 0):
+            raise InputError(f"{paths[role]} is nowhere positive in the brain: leave it out, or give the whole image")
+    return patient
 
 
 def _read_images(paths: Mapping[str, Path]) -> tuple[dict[str, Volume], Frame, Series | None]:
