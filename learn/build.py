@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -32,6 +32,8 @@ from learn.targets import AXES, QUANTITIES, Targets
 from learn.weights import load_weights
 
 Settings = TypeVar("Settings", Optimization, Augmentation)
+SAME_START = ("model", "atlas", "grid", "scheme", "physics_version")
+"""What weights to start with must have in common with the data."""
 
 
 def build_network(
@@ -90,21 +92,33 @@ def distributed(network: InverseNetwork, mixture: Mixture | None) -> InverseNetw
     return network
 
 
-def start_from(network: InverseNetwork, source: str, freeze: bool) -> None:
+def start_from(network: InverseNetwork, source: str, freeze: bool, kind: Mapping[str, Any]) -> None:
     """Take over the tensors of trained weights that fit: everything but the last layer, if the networks are alike.
 
     Args:
         network: changed in place.
         source: as of `learn.load_weights`.
         freeze: leave the convolutions as they come, and train the head only.
+        kind: facts of the training's store that the weights' own must equal (`SAME_START`).
 
     Raises:
-        InputError: the weights are several networks, or their convolutions are others than this network's.
+        InputError: the weights are several networks, were trained on other images, or their convolutions or what these
+            see are others than this network's.
     """
     estimator = load_weights(source)
     if len(estimator.parts) > 1:
         raise InputError(f"start={source} holds {len(estimator.parts)} networks: give one")
+    other = [key for key in SAME_START if estimator.metadata.get(key, kind[key]) != kind[key]]
+    if other:
+        raise InputError(f"start={source} was trained on images of another {other[0]} than data= has")
+    if estimator.network.pool != network.pool:
+        raise InputError(
+            f"start={source} sees means over {estimator.network.pool}³ voxels, this network over {network.pool}³: "
+            f"give network.pool={estimator.network.pool}"
+        )
     own, given = network.state_dict(), estimator.network.state_dict()
+    if "context" in own and "context" in given and not torch.equal(own["context"], given["context"]):
+        raise InputError(f"start={source} was trained with other scales of the origin: give the same in targets=")
     fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
     lacking = [name for name in own if not name.startswith("head") and name not in fitting]
     if lacking:

@@ -19,6 +19,8 @@ from learn.targets import CORE_THRESHOLD, EDEMA_THRESHOLD
 
 BATCH = 32
 """Samples predicted and simulated together."""
+SIMULATED = {"mu1": (0.5, 100.0), "mu2": (0.2, 40.0)}
+"""Values [mm] and [1] between which predictions are simulated: half and twice the prior's ends (ours)."""
 
 Columns = dict[str, NDArray[np.float64]]
 
@@ -110,6 +112,8 @@ def predicted_tumors(
 ) -> tuple[list[Parameters], int]:
     """Predictions as tumors that can be simulated, and how many origins had to be moved into tissue.
 
+    mu1 and mu2 beyond `SIMULATED`, which a network with linear targets may say, are brought to its ends.
+
     Args:
         predicted: physical columns, `mu1`, `mu2` (`with_invariants`) and `origin`; `coupling` if it is predicted.
         atlas: the brain.
@@ -126,7 +130,8 @@ def predicted_tumors(
     places = predicted["origin"].tolist()
     origins = [nearest_tissue(tuple(place), atlas) for place in places]
     moved = sum(not np.allclose(new, old) for new, old in zip(origins, places, strict=True))
-    numbers = zip(predicted["mu1"].tolist(), predicted["mu2"].tolist(), origins, strict=True)
+    mu1, mu2 = (np.clip(predicted[name], *bounds).tolist() for name, bounds in SIMULATED.items())
+    numbers = zip(mu1, mu2, origins, strict=True)
     growths = [FisherKolmogorovParameters.from_invariants(*number) for number in numbers]
     couplings = predicted["coupling"].clip(0).tolist() if "coupling" in predicted else [None] * len(growths)
     return [model.with_coupling(*both) for both in zip(growths, couplings, strict=True)], moved

@@ -70,7 +70,7 @@ class Estimator:
     def __post_init__(self) -> None:
         """Refuse parts that do not belong together."""
         for part in self.parts[1:]:
-            for key in ("grid", "atlas", "model", "scheme", "physics_version"):
+            for key in ("grid", "atlas", "model", "coupling", "scheme", "physics_version"):
                 ours, theirs = self.metadata.get(key), part.metadata.get(key)
                 if None not in (ours, theirs) and ours != theirs:
                     raise InputError(

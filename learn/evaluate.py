@@ -67,13 +67,14 @@ def refuse_other_physics(estimator: Estimator, store: Store) -> None:
     """Only compare a network with simulations of the kind that it learned, and that are simulated here.
 
     Raises:
-        InputError: model, scheme, grid, atlas or the version of the physics differ.
+        InputError: model, coupling, scheme, grid, atlas or the version of the physics differ.
     """
     learned, given = estimator.metadata, store.attributes
     refuse_old_physics(store)
     version = given["physics_version"]
     kinds = {
         "model": (learned["model"], given["model"]),
+        "coupling": (learned.get("coupling", given.get("coupling")), given.get("coupling")),
         "scheme": (learned["scheme"], given["scheme"]),
         "physics version": (learned.get("physics_version", version), version),
         "grid": (list(learned["grid"]["shape"]), list(given["grid"]["shape"])),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
 
 from engine import InputError, Store
 from learn.targets import Targets
@@ -28,6 +32,28 @@ def decisive_settings(cfg: DictConfig, targets: Targets, store: Store) -> dict[s
     chosen = {"targets": targets.metadata()} | {name: settings[name] for name in DECISIVE}
     chosen |= {f"trainer.{name}": settings["trainer"][name] for name in DECISIVE_TRAINER}
     return chosen | {"samples": len(store)} | {f"data.{key}": value for key, value in store.identity.items()}
+
+
+@contextmanager
+def only_training(folder: Path) -> Iterator[None]:
+    """Let only one training write a folder until the block ends; the other ranks of the same one are let through.
+
+    Raises:
+        InputError: another training runs there, or it cannot be written.
+    """
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        yield
+        return
+    lock = FileLock(folder / "training.lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"another training runs in {folder}: wait for it, or choose another out=") from error
+    except OSError as error:
+        raise InputError(f"cannot write to {folder} ({error.strerror}): choose another out=") from error
+    with lock:
+        yield
 
 
 def find_checkpoint(out: Path, settings: dict[str, Any], resume: bool) -> Path | None:

@@ -29,7 +29,7 @@ from learn.crop import Crop
 from learn.datamodule import TumorDataModule
 from learn.mixture import Mixture
 from learn.module import InverseModule, Optimization
-from learn.resume import decisive_settings, find_checkpoint
+from learn.resume import decisive_settings, find_checkpoint, only_training
 from learn.settings import LARGEST_SEED, given_path, whole_number
 from learn.targets import Targets
 from learn.weights import SUFFIX
@@ -47,11 +47,18 @@ def main(cfg: DictConfig) -> float:
     store = open_store(require(cfg, "data"))
     out = given_path(cfg, "out")
     refuse_wrong_numbers(cfg)
+    if cfg.model != store.attributes["model"]:
+        raise InputError(
+            f"{cfg.name} learns from simulations of {cfg.model}, and {cfg.data} holds {store.attributes['model']}: "
+            "choose an experiment= of that model, or other data="
+        )
     networks = read_networks(cfg)
     losses = []
     for name, targets in networks.items():
         weights = out / f"{name}_{grid_name(store.grid.shape)}{SUFFIX}"
-        losses.append(train_network(cfg, store, targets, out if len(networks) == 1 else out / name, weights))
+        folder = out if len(networks) == 1 else out / name
+        with only_training(folder):
+            losses.append(train_network(cfg, store, targets, folder, weights))
     return sum(losses) / len(losses)
 
 
@@ -84,7 +91,7 @@ def train_network(cfg: DictConfig, store: Store, targets: Targets, folder: Path,
     mixture = Mixture(cfg.components, len(targets)) if cfg.components else None
     network = build_network(cfg.network.filters, cfg.network.anchored, targets, atlas, crop, cfg.network.pool, mixture)
     if cfg.start is not None:
-        start_from(network, str(cfg.start), cfg.freeze)
+        start_from(network, str(cfg.start), cfg.freeze, store_facts(store))
     if cfg.channels_last:
         use_channels_last(network)
     module = InverseModule(network, targets, atlas.grid.extent, optimization, mixture)
@@ -103,6 +110,8 @@ def train_network(cfg: DictConfig, store: Store, targets: Targets, folder: Path,
     export = ExportBest(weights, describe)
     trainer = build_trainer(cfg, folder, optimization, export)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    if not weights.exists():
+        raise InputError(f"the training in {folder} is done, but {weights} is gone: delete {folder} and train again")
     print(f"trained {trainer.current_epoch} epochs; the best network is {weights}")
     return export.best
 
@@ -127,7 +136,8 @@ def refuse_wrong_numbers(cfg: DictConfig) -> None:
 def store_facts(store: Store) -> dict[str, Any]:
     """What a weights file repeats of its training store."""
     attributes = store.attributes
-    return {key: attributes[key] for key in ("model", "scheme", "physics_version", "atlas", "grid", "prior")}
+    kept = ("model", "coupling", "scheme", "physics_version", "atlas", "grid", "prior")
+    return {key: attributes[key] for key in kept if key in attributes}
 
 
 def training_facts(cfg: DictConfig, data: TumorDataModule, optimization: Optimization) -> dict[str, Any]:

@@ -79,6 +79,14 @@ def test_origins_outside_tissue_are_moved_and_counted(store: Store) -> None:
     assert all(0 <= place <= 1 for place in tumors[1].origin)
 
 
+def test_predictions_that_are_no_tumor_are_brought_to_one(store: Store) -> None:
+    origin = store.parameters["origin"][0]
+    predicted = {"mu1": np.array([-1.0, 1e6]), "mu2": np.array([3.0, -2.0]), "origin": np.array([origin, origin])}
+    tumors, _ = predicted_tumors(predicted, store.load_atlas())
+    assert [tumor.mu1 for tumor in tumors] == pytest.approx([0.5, 100.0])
+    assert [tumor.mu2 for tumor in tumors] == pytest.approx([3.0, 0.2])
+
+
 def test_a_tumor_that_could_not_be_simulated_scores_as_no_answer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: Any, **options: Any) -> SimulationResult:
         result = simulate(*arguments, **options)

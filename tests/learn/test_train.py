@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 
 from engine import InputError, Store
 from engine.command import compose
-from learn.build import build_network, use_channels_last
+from learn.build import build_network, start_from, use_channels_last
 from learn.checkpoints import SplitCheckpoints
 from learn.crop import Crop
 from learn.module import InverseModule
 from learn.network import InverseNetwork
-from learn.resume import CHECKPOINT, decisive_settings, find_checkpoint
+from learn.resume import CHECKPOINT, decisive_settings, find_checkpoint, only_training
 from learn.targets import Targets
 from learn.train import main
 from learn.weights import load_weights
@@ -160,6 +160,14 @@ def test_a_distribution_is_trained_from_given_convolutions(
     assert all(np.array_equal(drawn[name], values) for name, values in estimator.sample(image, 5, seed=1).items())
     with pytest.raises(InputError, match="another stem"):
         train(store_path, tmp_path / "other", f"start={start}", "network.filters=5")
+    coarse = load_weights(start).network
+    coarse.pool = 2
+    with pytest.raises(InputError, match=r"give network\.pool=1"):
+        start_from(coarse, str(start), freeze=False, kind=estimator.metadata)
+    with pytest.raises(InputError, match="other scales of the origin"):
+        train(store_path, tmp_path / "other", f"start={start}", "ablation=paper_scale")
+    with pytest.raises(InputError, match="of another atlas than data= has"):
+        train(store_path, tmp_path / "other", "start=fk_joint_half")
     with pytest.raises(InputError, match="name the weights with start="):
         train(store_path, tmp_path / "other", "freeze=true")
     with pytest.raises(InputError, match="predict a point"):
@@ -171,6 +179,25 @@ def test_layout_in_memory_changes_no_answer(make_network: Callable[..., InverseN
     before = network(torch.from_numpy(image)[None])
     use_channels_last(network)
     torch.testing.assert_close(network(torch.from_numpy(image)[None]), before)
+
+
+def test_an_experiment_refuses_another_models_simulations(store_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"me_joint learns from simulations of mass_effect, and .* fisher_kolmogorov"):
+        train(store_path, tmp_path, "experiment=me_joint")
+
+
+def test_a_folder_takes_one_training_at_a_time(store_path: Path, tmp_path: Path) -> None:
+    with only_training(tmp_path), pytest.raises(InputError, match="another training runs in"):
+        train(store_path, tmp_path)
+
+
+def test_a_finished_training_without_its_weights_is_no_success(
+    finished: Path, store_path: Path, tmp_path: Path
+) -> None:
+    copied = Path(shutil.copytree(finished, tmp_path / "copied"))
+    (copied / WEIGHTS).unlink()
+    with pytest.raises(InputError, match=r"is done, but .* is gone"):
+        train(store_path, copied)
 
 
 def test_a_store_of_an_older_physics_is_refused(
