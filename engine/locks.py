@@ -13,7 +13,7 @@ import os
 import platform
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +40,31 @@ def locked(place: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def _file_locked(place: Path) -> Iterator[None]:
-    lock = FileLock(place.with_name(place.name + ".lock"))
+def file_locked(path: Path, what: str, busy: str) -> Iterator[None]:
+    """Hold a lock file until the block ends; the folder is made.
+
+    Args:
+        path: of the lock.
+        what: cannot be written where the lock cannot, such as `the store fk.zarr`.
+        busy: what to say when somebody holds it.
+
+    Raises:
+        InputError: somebody holds it, or it cannot be written.
+    """
+    lock = FileLock(path)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise _busy(place) from error
+        raise InputError(busy) from error
     except OSError as error:
-        raise InputError(f"cannot write the store {place}: {reason(error)}") from error
+        raise InputError(f"cannot write {what}: {reason(error)}") from error
     with lock:
         yield
+
+
+def _file_locked(place: Path) -> AbstractContextManager[None]:
+    return file_locked(place.with_name(place.name + ".lock"), f"the store {place}", str(_busy(place)))
 
 
 @contextmanager

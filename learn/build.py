@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from engine import Atlas, InputError
+from engine import Atlas, InputError, Store
 from learn.augment import Augmentation
 from learn.callbacks import EpochReport, ExportBest
 from learn.checkpoints import SplitCheckpoints
@@ -28,12 +28,11 @@ from learn.mixture import Mixture
 from learn.module import Optimization
 from learn.network import BLOCKS, LEAST_SIZE, InverseNetwork
 from learn.resume import CHECKPOINT
+from learn.same_physics import refuse_other_physics
 from learn.targets import AXES, QUANTITIES, Targets
 from learn.weights import load_weights
 
 Settings = TypeVar("Settings", Optimization, Augmentation)
-SAME_START = ("model", "atlas", "grid", "scheme", "physics_version")
-"""What weights to start with must have in common with the data."""
 
 
 def build_network(
@@ -92,25 +91,23 @@ def distributed(network: InverseNetwork, mixture: Mixture | None) -> InverseNetw
     return network
 
 
-def start_from(network: InverseNetwork, source: str, freeze: bool, kind: Mapping[str, Any]) -> None:
+def start_from(network: InverseNetwork, source: str, freeze: bool, store: Store) -> None:
     """Take over the tensors of trained weights that fit: everything but the last layer, if the networks are alike.
 
     Args:
         network: changed in place.
         source: as of `learn.load_weights`.
         freeze: leave the convolutions as they come, and train the head only.
-        kind: facts of the training's store that the weights' own must equal (`SAME_START`).
+        store: that the training learns from.
 
     Raises:
-        InputError: the weights are several networks, were trained on other images, or their convolutions or what these
+        InputError: the weights are several networks, were trained on other physics, or their convolutions or what these
             see are others than this network's.
     """
     estimator = load_weights(source)
     if len(estimator.parts) > 1:
         raise InputError(f"start={source} holds {len(estimator.parts)} networks: give one")
-    other = [key for key in SAME_START if estimator.metadata.get(key, kind[key]) != kind[key]]
-    if other:
-        raise InputError(f"start={source} was trained on images of another {other[0]} than data= has")
+    refuse_other_physics(estimator, store)
     if estimator.network.pool != network.pool:
         raise InputError(
             f"start={source} sees means over {estimator.network.pool}³ voxels, this network over {network.pool}³: "

@@ -15,6 +15,7 @@ from learn.augment import Augmentation
 from learn.crop import Crop, memory_needed
 from learn.dataset import TumorDataset
 from learn.fresh import FreshDataset
+from learn.same_physics import refuse_old_physics
 from learn.targets import Targets
 
 SPLITS = ("train", "val", "test")
@@ -122,20 +123,6 @@ class TumorDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         """In the store's order, fixed thresholds."""
         return DataLoader(self.datasets["val"], batch_size=self.batch_size, num_workers=self.workers)
-
-
-def refuse_old_physics(store: Store) -> None:
-    """Only learn from, and compare with, what this program would simulate again.
-
-    Raises:
-        InputError: the store is of another version of the physics.
-    """
-    version, ours = store.attributes.get("physics_version"), model_of(store.attributes).physics_version
-    if version != ours:
-        raise InputError(
-            f"the store {store.place} was simulated with physics version {version}, this program has version "
-            f"{ours}: generate it again with python -m engine.generate"
-        )
 
 
 def split_rows(store: Store, split: str) -> NDArray[np.intp]:

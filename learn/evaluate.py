@@ -20,9 +20,10 @@ from engine import InputError, Store, open_store
 from engine.command import require, run_command
 from learn.calibration import coverage, ranks_of_truth
 from learn.comparison import evaluate
-from learn.datamodule import refuse_old_physics, split_rows
+from learn.datamodule import split_rows
 from learn.estimator import Estimator
 from learn.figures import draw_calibration, draw_cases, draw_errors
+from learn.same_physics import refuse_other_physics
 from learn.settings import given_path, require_writable, whole_number
 from learn.table import write_results
 from learn.weights import default_weights, load_weights, save_weights, weights_path
@@ -61,32 +62,6 @@ def choose_weights(cfg: DictConfig, store: Store) -> str | Path:
     if cfg.weights is not None:
         return given_path(cfg, "weights")
     return default_weights(store.attributes["model"], tuple(store.attributes["grid"]["shape"]))
-
-
-def refuse_other_physics(estimator: Estimator, store: Store) -> None:
-    """Only compare a network with simulations of the kind that it learned, and that are simulated here.
-
-    Raises:
-        InputError: model, coupling, scheme, grid, atlas or the version of the physics differ.
-    """
-    learned, given = estimator.metadata, store.attributes
-    refuse_old_physics(store)
-    version = given["physics_version"]
-    kinds = {
-        "model": (learned["model"], given["model"]),
-        "coupling": (learned.get("coupling", given.get("coupling")), given.get("coupling")),
-        "scheme": (learned["scheme"], given["scheme"]),
-        "physics version": (learned.get("physics_version", version), version),
-        "grid": (list(learned["grid"]["shape"]), list(given["grid"]["shape"])),
-        "spacing": (learned["grid"]["spacing"], given["grid"]["spacing"]),
-        "atlas": (learned["atlas"]["content_hash"][:12], given["atlas"]["content_hash"][:12]),
-    }
-    for kind, (ours, theirs) in kinds.items():
-        if ours != theirs:
-            raise InputError(
-                f"the weights {learned['name']} were trained for {kind} {ours}, the store has {theirs}: "
-                "give weights= that were trained on such a store"
-            )
 
 
 def refuse_seen_samples(estimator: Estimator, store: Store) -> None:

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
 from engine import InputError, Store
+from engine.locks import file_locked
 from learn.targets import Targets
 
 CHECKPOINT = "last.ckpt"
@@ -44,15 +44,8 @@ def only_training(folder: Path) -> Iterator[None]:
     if getattr(rank_zero_only, "rank", 0) != 0:
         yield
         return
-    lock = FileLock(folder / "training.lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise InputError(f"another training runs in {folder}: wait for it, or choose another out=") from error
-    except OSError as error:
-        raise InputError(f"cannot write to {folder} ({error.strerror}): choose another out=") from error
-    with lock:
+    busy = f"another training runs in {folder}: wait for it, or choose another out="
+    with file_locked(folder / "training.lock", f"to {folder}, choose another out=", busy):
         yield
 
 

@@ -91,7 +91,7 @@ def train_network(cfg: DictConfig, store: Store, targets: Targets, folder: Path,
     mixture = Mixture(cfg.components, len(targets)) if cfg.components else None
     network = build_network(cfg.network.filters, cfg.network.anchored, targets, atlas, crop, cfg.network.pool, mixture)
     if cfg.start is not None:
-        start_from(network, str(cfg.start), cfg.freeze, store_facts(store))
+        start_from(network, str(cfg.start), cfg.freeze, store)
     if cfg.channels_last:
         use_channels_last(network)
     module = InverseModule(network, targets, atlas.grid.extent, optimization, mixture)

@@ -86,11 +86,11 @@ def most_probable(log_posterior: LogPosterior, sample: Sample, rng: np.random.Ge
         sample: by stand-ins; its mean is returned where nothing is possible on the fine grid.
         rng: decides which places are tried.
     """
-    with np.errstate(divide="ignore"):
-        wide = replace(sample, weights=flattened(np.log(sample.weights), ENOUGH))
     mean = sample.weights @ sample.places
     if log_posterior.mapping.coarse.grid == log_posterior.mapping.fine.grid:
         return mean
+    with np.errstate(divide="ignore"):
+        wide = replace(sample, weights=flattened(np.log(sample.weights), ENOUGH))
     away = wide.places - wide.weights @ wide.places
     covariance = CLOSER**2 * (wide.weights[:, None] * away).T @ away
     places = np.concatenate([mean[None], wide.places[np.unique(wide.pick(CANDIDATES, rng))]])

@@ -189,10 +189,7 @@ def _sample(log_posterior: LogPosterior, settings: PosteriorSettings, stream: in
 def grow_ensemble(tumors: Tumors, scene: Scene, settings: PosteriorSettings) -> Ensemble:
     """Simulate `members` of the tumors, drawn by weight, on the fine grid."""
     numbers = tumors.sample.pick(settings.members, random_stream(settings.seed, MEMBERS))
-    estimates = []
-    for number in numbers:
-        mu1, mu2, origin = tumors.mapping.estimate(tumors.sample.places[number])
-        estimates.append(Estimate(mu1, mu2, scene.fine.in_tissue(origin)))
+    estimates = [tumors.mapping.meant(place) for place in tumors.sample.places[numbers]]
     atlas = scene.fine.atlas
     density = np.empty((len(estimates), int(atlas.tissue.sum())), dtype=np.float32)
     field = np.zeros(atlas.grid.shape, dtype=np.float32)

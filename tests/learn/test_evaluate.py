@@ -19,7 +19,8 @@ from engine.model import Model
 from learn import comparison
 from learn import evaluate as command
 from learn.comparison import evaluate, predicted_tumors, with_invariants
-from learn.evaluate import main, refuse_other_physics
+from learn.evaluate import main
+from learn.same_physics import refuse_other_physics
 from learn.weights import load_weights
 
 VERSION = Model().physics_version

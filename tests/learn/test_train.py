@@ -144,7 +144,7 @@ def test_two_networks_lie_together_and_answer_as_one(
 
 
 def test_a_distribution_is_trained_from_given_convolutions(
-    finished: Path, store_path: Path, tmp_path: Path, image: np.ndarray
+    finished: Path, store_path: Path, store: Store, tmp_path: Path, image: np.ndarray
 ) -> None:
     start = finished / WEIGHTS
     train(store_path, tmp_path, "experiment=fk_posterior", f"start={start}", "epochs=1", "components=2")
@@ -163,10 +163,10 @@ def test_a_distribution_is_trained_from_given_convolutions(
     coarse = load_weights(start).network
     coarse.pool = 2
     with pytest.raises(InputError, match=r"give network\.pool=1"):
-        start_from(coarse, str(start), freeze=False, kind=estimator.metadata)
+        start_from(coarse, str(start), freeze=False, store=store)
     with pytest.raises(InputError, match="other scales of the origin"):
         train(store_path, tmp_path / "other", f"start={start}", "ablation=paper_scale")
-    with pytest.raises(InputError, match="of another atlas than data= has"):
+    with pytest.raises(InputError, match="were trained for grid"):
         train(store_path, tmp_path / "other", "start=fk_joint_half")
     with pytest.raises(InputError, match="name the weights with start="):
         train(store_path, tmp_path / "other", "freeze=true")
