@@ -54,25 +54,29 @@ def scene() -> Scene:
     )  # fmt: skip
 
 
+START = Estimate(7.6, 3.7, (0.46, 0.48, 0.49))
+"""Off by some 10% and 3 mm."""
+
+
 @pytest.fixture(scope="module")
 def answer(scene: Scene) -> tuple[Fit, Posterior]:
-    """Sampled from a start that is off by some 10% and 3 mm."""
-    start = Estimate(7.6, 3.7, (0.46, 0.48, 0.49))
-    return find_posterior(scene, start, SETTINGS)
+    """Sampled from a start that is off."""
+    return find_posterior(scene, START, SETTINGS)
 
 
 def test_the_intervals_hold_the_truth(scene: Scene, answer: tuple[Fit, Posterior]) -> None:
-    found, posterior = answer[0].estimate, answer[1]
     world = scene.coarse.atlas.grid.to_world(TRUTH.origin)
     truth = {"mu1": TRUTH.mu1, "mu2": TRUTH.mu2, "core_threshold": THRESHOLDS[0], "edema_threshold": THRESHOLDS[1]}
     truth |= {f"origin_{axis}": world[i] for i, axis in enumerate("xyz")}
-    assert set(posterior.intervals) == set(truth)
-    held = [one.most[0] <= truth[name] <= one.most[1] for name, one in posterior.intervals.items()]
-    assert sum(held) >= 6
-    for one in posterior.intervals.values():
-        assert one.most[0] <= one.half[0] <= one.median <= one.half[1] <= one.most[1]
-    assert abs(np.log(found.mu1 * found.mu2 / (TRUTH.mu1 * TRUTH.mu2))) < 0.15
-    assert posterior.effective > 20
+    held = 0
+    for found, posterior in (answer, *(find_posterior(scene, START, replace(SETTINGS, seed=seed)) for seed in (4, 5))):
+        assert set(posterior.intervals) == set(truth)
+        held += sum(one.most[0] <= truth[name] <= one.most[1] for name, one in posterior.intervals.items())
+        for one in posterior.intervals.values():
+            assert one.most[0] <= one.half[0] <= one.median <= one.half[1] <= one.most[1]
+        assert abs(np.log(found.estimate.mu1 * found.estimate.mu2 / (TRUTH.mu1 * TRUTH.mu2))) < 0.15
+        assert posterior.effective > 20
+    assert held >= 17  # 90% of three times seven are 19
 
 
 def test_the_maps_are_moments_of_one_ensemble(scene: Scene, answer: tuple[Fit, Posterior]) -> None:
