@@ -13,7 +13,8 @@ from importlib import resources
 from typing import Any, NoReturn
 
 import hydra
-from hydra.errors import HydraException
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -25,6 +26,11 @@ _CONFIG_MODULE = "conf"
 _QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:+\-@%?|\\]*")
 _STRUCTURED = re.compile(r"""\s*(["'\[{]|\$\{|\w+\().*""", re.DOTALL)
+
+
+class RefusedTrial(CompactHydraException):
+    """One run of a sweep was refused; the others go on, and the sweep fails at its end."""
+
 
 Main = Callable[[DictConfig], "int | float | None"]
 
@@ -46,7 +52,7 @@ def run_command(main: Main, config_name: str) -> NoReturn:
         _fail_early(config_name, quoted)
     sys.argv[1:] = [*quoted, *_QUIET]
     hydra.main(version_base="1.3", config_path=f"pkg://{_CONFIG_MODULE}", config_name=config_name)(
-        lambda config: _guarded(main, config)
+        lambda config: _guarded(main, config, sweeps)
     )()
     sys.exit(0)
 
@@ -118,14 +124,16 @@ def _fail_early(config_name: str, overrides: list[str]) -> None:
         _exit_with(error)
 
 
-def _guarded(main: Main, config: DictConfig) -> float | None:
+def _guarded(main: Main, config: DictConfig, sweeps: bool) -> float | None:
     """Run `main`; leave with its exit code unless that is 0, or give a sweeper its score."""
     try:
         result = main(config)
-    except InputError as error:
-        _exit_with(error)
-    except OmegaConfBaseException as error:
-        _exit_with(InputError(" ".join(str(error).split())))
+    except (InputError, OmegaConfBaseException) as error:
+        sentence = " ".join(str(error).split())
+        if not sweeps:
+            _exit_with(InputError(sentence))
+        print(f"error: {HydraConfig.get().job.override_dirname}: {sentence}", file=sys.stderr)
+        raise RefusedTrial(sentence) from error
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -29,6 +29,7 @@ from learn.module import Optimization
 from learn.network import BLOCKS, LEAST_SIZE, InverseNetwork
 from learn.resume import CHECKPOINT
 from learn.same_physics import refuse_other_physics
+from learn.settings import true_or_false
 from learn.targets import AXES, QUANTITIES, Targets
 from learn.weights import load_weights
 
@@ -79,6 +80,19 @@ def build_network(
     context = torch.from_numpy(atlas_context(atlas, crop, coordinates))
     origins = mixture.mean_outputs(targets.origin_outputs) if mixture else targets.origin_outputs
     return distributed(InverseNetwork(widths, outputs, context, origins, pool), mixture)
+
+
+def read_network(cfg: DictConfig) -> dict[str, Any]:
+    """The settings of `network` as arguments of `build_network`.
+
+    Raises:
+        InputError: one of them is unknown or missing, or `anchored` is neither true nor false.
+    """
+    known = ("filters", "anchored", "pool")
+    unknown = [str(name) for name in cfg.network if name not in known]
+    if unknown:
+        raise InputError(f"network has no setting {', '.join(unknown)}: choose from {', '.join(known)}")
+    return {name: cfg.network[name] for name in known} | {"anchored": true_or_false(cfg, "network.anchored")}
 
 
 def distributed(network: InverseNetwork, mixture: Mixture | None) -> InverseNetwork:
@@ -151,10 +165,7 @@ def build_trainer(cfg: DictConfig, out: Path, optimization: Optimization, export
         callbacks.append(TQDMProgressBar())
     try:
         return pl.Trainer(
-            accelerator=cfg.trainer.accelerator,
-            devices=cfg.trainer.devices,
-            num_nodes=cfg.trainer.num_nodes,
-            precision=cfg.trainer.precision,
+            **cfg.trainer,
             max_epochs=cfg.epochs,
             gradient_clip_val=optimization.gradient_clip or None,
             callbacks=callbacks,
@@ -166,7 +177,7 @@ def build_trainer(cfg: DictConfig, out: Path, optimization: Optimization, export
             enable_progress_bar=sys.stderr.isatty(),
             enable_model_summary=False,
         )
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, TypeError, ValueError) as error:
         raise InputError(f"Lightning refuses the trainer's settings: {' '.join(str(error).split())}") from error
 
 

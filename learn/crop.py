@@ -38,6 +38,11 @@ class Crop:
         stop = tuple(min(side.stop + side.stop % STRIDE, n) for side, n in zip(box, atlas.grid.shape, strict=True))
         return cls((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
+    @classmethod
+    def whole(cls, atlas: Atlas) -> Crop:
+        """The whole grid, as in the paper."""
+        return cls((0, 0, 0), atlas.grid.shape)
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels along x, y, z."""

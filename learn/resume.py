@@ -17,12 +17,12 @@ from learn.targets import Targets
 
 CHECKPOINT = "last.ckpt"
 DECISIVE = (
-    "count", "fresh", "network", "components", "start", "freeze", "channels_last", "optimizer", "augmentation",
+    "count", "fresh", "crop", "network", "components", "start", "freeze", "channels_last", "optimizer", "augmentation",
     "epochs", "batch_size", "seed",
 )  # fmt: skip
 """Settings that change the trained weights: a training is only continued with the same ones."""
-DECISIVE_TRAINER = ("precision", "devices", "num_nodes")
-"""Settings of `trainer` that do, too."""
+WHERE = ("accelerator",)
+"""Settings of `trainer` that only say where."""
 
 
 def decisive_settings(cfg: DictConfig, targets: Targets, store: Store) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def decisive_settings(cfg: DictConfig, targets: Targets, store: Store) -> dict[s
     settings = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(settings, dict)
     chosen = {"targets": targets.metadata()} | {name: settings[name] for name in DECISIVE}
-    chosen |= {f"trainer.{name}": settings["trainer"][name] for name in DECISIVE_TRAINER}
+    chosen |= {f"trainer.{name}": value for name, value in settings["trainer"].items() if name not in WHERE}
     return chosen | {"samples": len(store)} | {f"data.{key}": value for key, value in store.identity.items()}
 
 

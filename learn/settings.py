@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from engine import InputError
 from engine.command import require
@@ -25,6 +25,18 @@ def whole_number(cfg: DictConfig, key: str, lowest: int, highest: int | None = N
     if not fits or (highest is not None and value > highest):
         wanted = f"of at least {lowest}" if highest is None else f"from {lowest} to {highest}"
         raise InputError(f"{key}={value} must be a whole number {wanted}")
+    return value
+
+
+def true_or_false(cfg: DictConfig, key: str) -> bool:
+    """A switch, such as `freeze` or `network.anchored`.
+
+    Raises:
+        InputError: it is neither true nor false; a word such as `no` would count as true.
+    """
+    value = OmegaConf.select(cfg, key)
+    if not isinstance(value, bool):
+        raise InputError(f"{key}={value} must be true or false")
     return value
 
 

@@ -90,21 +90,28 @@ QUANTITIES: dict[str, Quantity] = {
 """Every quantity that a network can learn, declared once."""
 
 
-def _read_quantity(entry: str | Mapping[str, Any]) -> Quantity:
-    settings = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
-    name = settings.pop("name", None)
-    if not isinstance(name, str) or name not in QUANTITIES:
-        raise InputError(f"unknown targets {[name]}: choose from {', '.join(QUANTITIES)}")
-    unknown = settings.keys() - {"bounds", "scale", "weight"}
-    if unknown:
-        raise InputError(f"the target {name} has no setting {', '.join(sorted(unknown))}: give bounds, scale or weight")
+def scaled_quantity(name: str, settings: Mapping[str, Any]) -> Quantity:
+    """A declared quantity with its own `bounds`, `scale` or `weight`.
+
+    Raises:
+        InputError: the name or a setting is unknown, or the scaling cannot be inverted.
+    """
+    _refuse_unknown([name])
+    if not isinstance(settings, Mapping) or settings.keys() - {"bounds", "scale", "weight"}:
+        raise InputError(f"scaling.{name}={settings}: give bounds, scale or weight")
     declared = QUANTITIES[name]
     try:
         lower, upper = (float(value) for value in settings.get("bounds", declared.bounds))
     except (TypeError, ValueError) as error:
         raise InputError(f"the bounds of {name} are {settings['bounds']}: give two numbers") from error
-    changes: dict[str, Any] = settings | {"bounds": (lower, upper)}
+    changes: dict[str, Any] = {**settings, "bounds": (lower, upper)}
     return replace(declared, **changes)
+
+
+def _refuse_unknown(names: Iterable[Any]) -> None:
+    unknown = [name for name in names if not isinstance(name, str) or name not in QUANTITIES]
+    if unknown:
+        raise InputError(f"unknown targets {unknown}: choose from {', '.join(QUANTITIES)}")
 
 
 class Targets:
@@ -126,18 +133,21 @@ class Targets:
             raise InputError(f"targets {list(self.names)} hold only part of the origin: name all three axes")
 
     @classmethod
-    def named(cls, entries: Iterable[str | Mapping[str, Any]]) -> Targets:
+    def named(cls, names: Iterable[str], scaling: Mapping[str, Mapping[str, Any]] | None = None) -> Targets:
         """The set with these names, scaled as declared in `QUANTITIES`.
 
         Args:
-            entries: names, or mappings of a `name` and its own `bounds`, `scale` or `weight`.
+            names: in the order of the outputs.
+            scaling: bounds, scale or weight of some quantities, by name, instead of the declared ones.
 
         Raises:
-            InputError: a name or a key is unknown, or a scaling cannot be inverted.
+            InputError: a name or a setting is unknown, or a scaling cannot be inverted.
         """
-        if isinstance(entries, str) or not isinstance(entries, Iterable):
-            raise InputError(f"targets={entries} is not a list: write targets=[mu1,mu2]")
-        return cls(_read_quantity(entry) for entry in entries)
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise InputError(f"targets={names} is not a list: write targets=[mu1,mu2]")
+        names, own = list(names), {name: scaled_quantity(name, s) for name, s in (scaling or {}).items()}
+        _refuse_unknown(names)
+        return cls(own.get(name, QUANTITIES[name]) for name in names)
 
     @classmethod
     def from_metadata(cls, entries: Iterable[Mapping[str, Any]]) -> Targets:

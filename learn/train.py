@@ -23,14 +23,21 @@ from omegaconf import DictConfig
 from engine import GRIDS, InputError, Store, open_store
 from engine.command import require, run_command
 from learn.augment import Augmentation
-from learn.build import build_network, build_trainer, read_settings, start_from, use_channels_last
+from learn.build import (
+    build_network,
+    build_trainer,
+    read_network,
+    read_settings,
+    start_from,
+    use_channels_last,
+)
 from learn.callbacks import ExportBest
 from learn.crop import Crop
 from learn.datamodule import TumorDataModule
 from learn.mixture import Mixture
 from learn.module import InverseModule, Optimization
 from learn.resume import decisive_settings, find_checkpoint, only_training
-from learn.settings import LARGEST_SEED, given_path, whole_number
+from learn.settings import LARGEST_SEED, given_path, true_or_false, whole_number
 from learn.targets import Targets
 from learn.weights import SUFFIX
 
@@ -68,11 +75,14 @@ def read_networks(cfg: DictConfig) -> dict[str, Targets]:
     Raises:
         InputError: `targets` names no networks, or quantities that cannot be learned.
     """
-    if not isinstance(cfg.targets, DictConfig):
-        return {cfg.name: Targets.named(cfg.targets)}
     if not cfg.targets:
         raise InputError("targets is empty: write targets=[mu1,mu2], or a name and such a list for every network")
-    return {str(name): Targets.named(entries) for name, entries in cfg.targets.items()}
+    named = cfg.targets if isinstance(cfg.targets, DictConfig) else {cfg.name: cfg.targets}
+    networks = {str(name): Targets.named(names, cfg.scaling) for name, names in named.items()}
+    unused = set(cfg.scaling).difference(*(targets.names for targets in networks.values()))
+    if len(unused) == len(cfg.scaling) > 0:
+        raise InputError(f"scaling changes {', '.join(sorted(unused))}, which {cfg.name} does not predict")
+    return networks
 
 
 def train_network(cfg: DictConfig, store: Store, targets: Targets, folder: Path, weights: Path) -> float:
@@ -80,19 +90,20 @@ def train_network(cfg: DictConfig, store: Store, targets: Targets, folder: Path,
     optimization = read_settings(Optimization, cfg.optimizer, "optimizer")
     augmentation = read_settings(Augmentation, cfg.augmentation, "augmentation")
     atlas = store.load_atlas()
-    crop = Crop.around(atlas)
+    crop = Crop.around(atlas) if true_or_false(cfg, "crop") else Crop.whole(atlas)
     data = TumorDataModule(
         store, targets, crop,
         batch_size=cfg.batch_size, seed=cfg.seed, cache_gb=cfg.cache_gb, workers=cfg.workers, count=cfg.count,
         fresh=cfg.fresh, augmentation=augmentation if augmentation.share else None,
     )  # fmt: skip
-    checkpoint = find_checkpoint(folder, decisive_settings(cfg, targets, store), cfg.resume)
+    resume = true_or_false(cfg, "resume")
+    checkpoint = find_checkpoint(folder, decisive_settings(cfg, targets, store), resume)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     mixture = Mixture(cfg.components, len(targets)) if cfg.components else None
-    network = build_network(cfg.network.filters, cfg.network.anchored, targets, atlas, crop, cfg.network.pool, mixture)
+    network = build_network(targets=targets, atlas=atlas, crop=crop, mixture=mixture, **read_network(cfg))
     if cfg.start is not None:
         start_from(network, str(cfg.start), cfg.freeze, store)
-    if cfg.channels_last:
+    if true_or_false(cfg, "channels_last"):
         use_channels_last(network)
     module = InverseModule(network, targets, atlas.grid.extent, optimization, mixture)
     facts = training_facts(cfg, data, optimization)
@@ -129,7 +140,7 @@ def refuse_wrong_numbers(cfg: DictConfig) -> None:
         whole_number(cfg, "count", 1)
     if not isinstance(cfg.cache_gb, int | float):
         raise InputError(f"cache_gb={cfg.cache_gb} must be a number of GB")
-    if cfg.freeze and cfg.start is None:
+    if true_or_false(cfg, "freeze") and cfg.start is None:
         raise InputError("freeze=true leaves the convolutions as they come: name the weights with start=")
 
 

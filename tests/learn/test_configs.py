@@ -19,7 +19,7 @@ from learn.crop import Crop
 from learn.module import Optimization
 from learn.network import LEAST_SIZE
 from learn.targets import Targets
-from learn.train import main
+from learn.train import main, read_networks
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -58,10 +58,28 @@ def test_a_network_that_would_halve_its_input_away_is_refused(store: Store) -> N
 def test_an_ablation_changes_one_thing(name: str) -> None:
     plain, changed = compose("train"), compose("train", [f"ablation={name}"])
     different = {key for key in plain if plain[key] != changed[key]}
-    expected = {"none": set(), "fresh": {"fresh", "seed"}, "outlines": {"augmentation"}, "no_anchor": {"network"}}
-    rest = {"targets"} if name in ("paper_scale", "weighted") else {"optimizer"}
-    assert different == expected.get(name, rest)
-    Targets.named(changed.targets)
+    expected = {
+        "none": set(), "fresh": {"fresh", "seed"}, "outlines": {"augmentation"}, "no_anchor": {"network"},
+        "paper_scale": {"scaling"}, "weighted": {"scaling"}, "no_crop": {"crop"}, "full_precision": {"trainer"},
+        "channels_last": {"channels_last"},
+    }  # fmt: skip
+    assert different == expected.get(name, {"optimizer"})
+    assert read_networks(changed) if name != "none" else True
+
+
+@pytest.mark.parametrize("experiment", ["fk_direct", "fk_two_nets", "me_two_nets", "fk_posterior"])
+def test_scales_and_weights_reach_every_experiment(experiment: str) -> None:
+    """Whatever networks it has; one that predicts none of the changed quantities is refused, not left as it is."""
+    paper = read_networks(compose("train", [f"experiment={experiment}", "ablation=paper_scale"]))
+    scales = {q.name: q.scale for targets in paper.values() for q in targets.quantities}
+    assert set(scales.values()) == {"linear"}
+    if experiment == "fk_direct":
+        with pytest.raises(InputError, match="scaling changes mu1, which fk_direct does not predict"):
+            read_networks(compose("train", [f"experiment={experiment}", "ablation=weighted"]))
+        return
+    weighted = read_networks(compose("train", [f"experiment={experiment}", "ablation=weighted"]))
+    weights = {q.name: q.weight for targets in weighted.values() for q in targets.quantities}
+    assert weights.pop("mu1") == 4 and set(weights.values()) == {1.0}
 
 
 def test_a_search_composes_where_optuna_is_installed() -> None:
@@ -77,7 +95,7 @@ def test_the_paper_experiment_is_the_papers() -> None:
     assert (config.network.filters, config.network.anchored, config.batch_size) == (64, False, 32)
     assert (config.optimizer.learning_rate, config.optimizer.weight_decay) == (6e-5, 0.05)
     assert (config.optimizer.schedule, config.optimizer.decay) == ("exponential", 0.999997)
-    targets = {quantity.name: quantity for quantity in Targets.named(config.targets).quantities}
+    targets = {quantity.name: quantity for quantity in Targets.named(config.targets, config.scaling).quantities}
     prior = PRIORS["paper"]
     time = np.array(prior.duration)
     assert {quantity.scale for quantity in targets.values()} == {"linear"}
@@ -108,6 +126,28 @@ def test_a_sweep_trains_every_choice_in_its_own_folder(tmp_path: Path, monkeypat
     ]  # fmt: skip
     assert sweep("seed=1", "out=runs/a,runs/b") == ["runs/a", "runs/b"]
     assert compose("train").out == "runs/train"
+
+
+def test_a_refused_trial_does_not_end_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others are trained, the refused one is named, and the command fails."""
+    monkeypatch.chdir(tmp_path)
+    trained: list[int] = []
+
+    def train(config: DictConfig) -> float:
+        if config.seed == 2:
+            raise InputError("the training diverged")
+        trained.append(config.seed)
+        return 0.5
+
+    monkeypatch.setattr(sys, "argv", ["learn.train", "-m", "data=runs/fk.zarr", "seed=1,2,3"])
+    with pytest.raises(SystemExit) as ended:
+        run_command(train, "train")
+    assert ended.value.code not in (0, None)
+    assert trained == [1, 3]
+    said = capsys.readouterr().err
+    assert "error: seed=2: the training diverged" in said and "Traceback" not in said
 
 
 def test_help_shows_every_key() -> None:

@@ -119,7 +119,7 @@ def test_an_unknown_split_is_refused(store: Store) -> None:
 
 
 def test_data_far_outside_a_targets_bounds_are_refused(store: Store, crop: Crop) -> None:
-    narrow = Targets.named([{"name": "mu1", "bounds": [1.0, 1.1]}])
+    narrow = Targets.named(["mu1"], {"mu1": {"bounds": [1.0, 1.1]}})
     with pytest.raises(InputError, match=r"the data's mu1 is .* the target's bounds are \(1.0, 1.1\)"):
         TumorDataset(store, np.arange(8), narrow, store.load_atlas().tissue, crop)
 

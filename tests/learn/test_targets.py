@@ -46,8 +46,9 @@ def test_outputs_keep_the_given_order() -> None:
     np.testing.assert_allclose(encoded, [[-1, 1, 1, 1]], atol=1e-6)
 
 
-def test_an_entry_chooses_its_own_scale_and_bounds() -> None:
-    targets = Targets.named(["mu2", {"name": "mu1", "scale": "linear", "bounds": [1, 3]}, {"name": "duration"}])
+def test_a_scaling_changes_the_quantities_that_it_names() -> None:
+    own = {"mu1": {"scale": "linear", "bounds": [1, 3]}, "origin_x": {"weight": 2}}
+    targets = Targets.named(["mu2", "mu1", "duration"], own)
     assert targets.quantities == (QUANTITIES["mu2"], Quantity("mu1", (1.0, 3.0)), QUANTITIES["duration"])
     assert targets.encode({"mu2": np.ones(1), "mu1": np.full(1, 2.0), "duration": np.ones(1)})[0, 1] == 0
 
@@ -64,13 +65,7 @@ def test_metadata_round_trip() -> None:
         ([["mu1"]], "unknown targets"),
         ("mu1", "not a list"),
         (5, "not a list"),
-        ([{"bounds": [1, 2]}], "unknown targets"),
-        ([{"name": "mu1", "bound": [1, 2]}], "no setting bound"),
-        ([{"name": "mu1", "bounds": [1, 2, 3]}], "two numbers"),
-        ([{"name": "mu1", "bounds": "wide"}], "two numbers"),
-        ([{"name": "mu1", "scale": "cubic"}], "linear or log"),
-        ([{"name": "mu1", "weight": 0}], "weight of mu1 is 0"),
-        ([{"name": "mu1", "weight": "heavy"}], "weight of mu1 is heavy"),
+        ([{"name": "mu1"}], "unknown targets"),
         ([], "at least one"),
         (["mu1", "mu1"], "only once"),
         (["mu1", "origin_x"], "all three axes"),
@@ -79,6 +74,24 @@ def test_metadata_round_trip() -> None:
 def test_ambiguous_sets_are_refused(names: list, words: str) -> None:
     with pytest.raises(InputError, match=words):
         Targets.named(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("mu3", {"weight": 2}, "unknown targets"),
+        ("mu1", {"bound": [1, 2]}, "give bounds, scale or weight"),
+        ("mu1", 4, "give bounds, scale or weight"),
+        ("mu1", {"bounds": [1, 2, 3]}, "two numbers"),
+        ("mu1", {"bounds": "wide"}, "two numbers"),
+        ("mu1", {"scale": "cubic"}, "linear or log"),
+        ("mu1", {"weight": 0}, "weight of mu1 is 0"),
+        ("mu1", {"weight": "heavy"}, "weight of mu1 is heavy"),
+    ],
+)
+def test_scalings_that_mean_nothing_are_refused(name: str, settings: object, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Targets.named(["mu2"], {name: settings})
 
 
 def test_missing_columns_are_named() -> None:
@@ -95,7 +108,7 @@ def test_scalings_without_inverse_are_refused(bounds: tuple[float, float], scale
 
 
 def test_weights_say_how_much_an_error_counts() -> None:
-    targets = Targets.named([{"name": "mu1", "weight": 3}, "mu2"])
+    targets = Targets.named(["mu1", "mu2"], {"mu1": {"weight": 3}})
     np.testing.assert_allclose(targets.weights, [1.5, 0.5])
     assert Targets.from_metadata(targets.metadata()).quantities == targets.quantities
     old = [{key: value for key, value in entry.items() if key != "weight"} for entry in targets.metadata()]

@@ -181,6 +181,15 @@ def test_layout_in_memory_changes_no_answer(make_network: Callable[..., InverseN
     torch.testing.assert_close(network(torch.from_numpy(image)[None]), before)
 
 
+def test_without_the_crop_the_network_sees_the_whole_grid(
+    store: Store, store_path: Path, tmp_path: Path, image: np.ndarray
+) -> None:
+    train(store_path, tmp_path, "crop=false", "epochs=1", "count=8")
+    estimator = load_weights(tmp_path / WEIGHTS)
+    assert tuple(estimator.metadata["crop"]["stop"]) == store.grid.shape
+    assert np.isfinite(estimator.predict(image)["mu1"]).all()
+
+
 def test_an_experiment_refuses_another_models_simulations(store_path: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"me_joint learns from simulations of mass_effect, and .* fisher_kolmogorov"):
         train(store_path, tmp_path, "experiment=me_joint")
@@ -232,6 +241,12 @@ def test_data_must_be_given() -> None:
         ("seed=null", "seed=None must"),
         ("+optimizer.momentum=0.9", "no setting momentum: choose from learning_rate"),
         ("optimizer.learning_rate=fast", r"optimizer\.learning_rate=fast must"),
+        ("+network.depth=50", "network has no setting depth: choose from filters"),
+        ("network.anchored=no", r"network\.anchored=no must be true or false"),
+        ("freeze=yes", "freeze=yes must be true or false"),
+        ("crop=no", "crop=no must be true or false"),
+        ("resume=nope", "resume=nope must be true or false"),
+        ("+trainer.deph=50", "Lightning refuses the trainer's settings: .*deph"),
         ("network.filters=many", r"network\.filters=many"),
         ("network.filters=[8,8,8,0]", "one for each of 4 blocks"),
         ("trainer.accelerator=abacus", "Lightning refuses"),
@@ -250,8 +265,8 @@ def test_divergence_is_said_in_a_sentence(store_path: Path, tmp_path: Path) -> N
 
 
 def test_an_anchored_network_measures_places_as_its_targets_do(store: Store) -> None:
-    atlas = store.load_atlas()
-    targets = Targets.named([{"name": f"origin_{axis}", "bounds": [0, 1]} for axis in "xyz"])
+    atlas, names = store.load_atlas(), [f"origin_{axis}" for axis in "xyz"]
+    targets = Targets.named(names, {name: {"bounds": [0, 1]} for name in names})
     context = build_network(4, True, targets, atlas, Crop.around(atlas)).context
     assert context is not None
     places = atlas.grid.from_voxel(np.array(Crop.around(atlas).start))
