@@ -10,6 +10,7 @@ open, and what the search missed: `matched` is the mean Dice of its masks with t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import cma
@@ -50,6 +51,8 @@ def main() -> None:
     keys = {"data": "runs/fk_half.zarr", "split": "test", "count": 40, "evaluations": 600, "seed": 0, "json": None}
     settings = arguments(keys, __doc__)
     store = open_store(settings.data)
+    if store.attributes["model"] != "fisher_kolmogorov":
+        sys.exit(f"error: {settings.data} holds {store.attributes['model']}: this searches with Fisher-Kolmogorov only")
     atlas, columns = store.load_atlas(), store.parameters
     scores: dict[str, list[float]] = {}
     for row in split_rows(store, settings.split)[: settings.count]:
