@@ -1,6 +1,6 @@
 """Digital twins: how far the pipeline's answer is from a known truth, before and after refinement.
 
-    python benches/twins.py count=20 json=result.json
+    python benches/twins.py count=20 json=result.json plot=ranks.png
     python benches/twins.py count=20 stages=[refined]
     python benches/twins.py count=20 stages=[refined] own_maps=true
     python benches/twins.py count=4 model=mass_effect
@@ -10,7 +10,7 @@ drawn with errors of 1 mm (`deviation=`); the pipeline sees that brain's images 
 measured: `network` is the published pipeline (estimate solved in the atlas, density warped back), `patient_space`
 solves the same estimate in the patient's tissue, `refined` searches there, samples what the masks leave open and
 delivers the tumor that agrees best with the others and the masks; it is told which share of the true numbers its
-intervals hold. Scores are taken in the patient's space.
+intervals hold, and `plot=` shows it as `benches/calibration.py` does. Scores are taken in the patient's space.
 With model=mass_effect the tumors push their brains aside, and a fourth stage, `mass_effect`, answers with that model;
 the other three answer with the first one, and it is told how far each answer's displacement is from the true one.
 own_maps=true gives the brain's true tissue maps as the patient's own, which the stages that solve in the patient use.
@@ -27,6 +27,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from calibration import plot_ranks
 from omegaconf import OmegaConf
 from report import arguments, machine, publish
 from rich.console import Console
@@ -80,6 +81,7 @@ def main() -> None:
         "coupling": COUPLING,
         "own_maps": False,
         "stages": list(STAGES),
+        "plot": None,
         "json": None,
     }
     settings = arguments(defaults, __doc__)
@@ -102,6 +104,9 @@ def main() -> None:
                 registering = max(registering, answer.seconds.get("registration", 0.0))
                 rows[stage].append(score(seed, twin, answer, registering))
                 console.print(f"seed {seed} {stage}: " + ", ".join(f"{k} {show(rows[stage][-1][k])}" for k in SCORES))
+    ranks = [row["ranks"] for row in rows.get("refined", []) if "ranks" in row]
+    if settings.plot is not None and ranks:
+        plot_ranks({name: np.array([one[name] for one in ranks]) for name in ranks[0]}, Path(settings.plot))
     result = {stage: summarize(rows[stage]) for stage in stages}
     console.print(table(rows))
     publish("Digital twins", {"machine": machine(), "own_maps": bool(settings.own_maps), **result}, settings.json)
@@ -146,8 +151,8 @@ def score(seed: int, twin: Twin, answer: Personalization, registering: float) ->
     }
 
 
-def count_held(twin: Twin, answer: Personalization) -> dict[str, float]:
-    """Share of the true numbers that lie in their 50% and 90% intervals, and the Dice at 0.1 that was expected."""
+def count_held(twin: Twin, answer: Personalization) -> dict[str, Any]:
+    """Share of the true numbers in their 50% and 90% intervals, their ranks, and the Dice at 0.1 that was expected."""
     if answer.posterior is None:
         return {}
     tumor, (core, edema) = twin.parameters, twin.thresholds
@@ -156,8 +161,9 @@ def count_held(twin: Twin, answer: Personalization) -> dict[str, float]:
     found = answer.posterior.intervals
     half = [found[name].half[0] <= value <= found[name].half[1] for name, value in truth.items()]
     most = [found[name].most[0] <= value <= found[name].most[1] for name, value in truth.items()]
+    ranks = {name: answer.posterior.rank(name, value) for name, value in truth.items()}
     shares = {"held_50": float(np.mean(half)), "held_90": float(np.mean(most))}
-    return shares | {"expected_dice_0.1": answer.posterior.agreement[0.1]}
+    return {**shares, "ranks": ranks, "expected_dice_0.1": answer.posterior.agreement[0.1]}
 
 
 def compare_push(twin: Twin, answer: Personalization) -> dict[str, float | None]:

@@ -221,8 +221,9 @@ def summarize(
         intervals={name: _interval(tumors.sample, values) for name, values in numbers.items()},
         agreement=agreement,
         effective=tumors.sample.effective,
-        simulations=len(tumors.sample.places),
         members=len(ensemble.estimates),
+        numbers=numbers,
+        weights=tumors.sample.weights,
     )
 
 

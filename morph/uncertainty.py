@@ -44,7 +44,9 @@ class Posterior:
             Dice that the truth may be expected to give, were the model right (a little high: the tumor was chosen for
             it).
         effective: how many independent simulations the weighted ones are worth.
-        simulations: on the coarse grid; `members` on the fine one.
+        members: simulated on the fine grid.
+        numbers: the same as in `intervals` for every tumor simulated on the coarse grid, (n,) each.
+        weights: of these tumors, (n,), sum 1.
     """
 
     density_mean: Volume
@@ -53,8 +55,13 @@ class Posterior:
     intervals: dict[str, Interval]
     agreement: dict[float, float]
     effective: float
-    simulations: int
     members: int
+    numbers: dict[str, NDArray[np.float64]]
+    weights: NDArray[np.float64]
+
+    def rank(self, name: str, value: float) -> float:
+        """Share of the sampled tumors whose number is below a value, 0 to 1."""
+        return float(self.weights[self.numbers[name] < value].sum())
 
     def maps(self) -> dict[str, Volume]:
         """Every map by the name of its file."""
@@ -71,7 +78,7 @@ class Posterior:
             "intervals": intervals,
             "expected_dice": {f"{level:g}": value for level, value in self.agreement.items()},
             "effective": self.effective,
-            "simulations": self.simulations,
+            "simulations": len(self.weights),
             "members": self.members,
         }
 

@@ -98,7 +98,8 @@ def make_posterior(density: Volume) -> Posterior:
         "origin_z": interval(1, 2),
         "core_threshold": interval(0.66, 0.04), "edema_threshold": interval(0.3, 0.06),
     }  # fmt: skip
-    return Posterior(density, deviation, probability, intervals, {0.1: 0.87, 0.8: 0.7}, 120.0, 1000, 48)
+    numbers, weights = {name: np.zeros(1000) for name in intervals}, np.full(1000, 1e-3)
+    return Posterior(density, deviation, probability, intervals, {0.1: 0.87, 0.8: 0.7}, 120.0, 48, numbers, weights)
 
 
 def make_record(patient: Patient, answer: Personalization) -> dict[str, Any]:

@@ -76,6 +76,8 @@ def test_the_intervals_hold_the_truth(scene: Scene, answer: tuple[Fit, Posterior
             assert one.most[0] <= one.half[0] <= one.median <= one.half[1] <= one.most[1]
         assert abs(np.log(found.estimate.mu1 * found.estimate.mu2 / (TRUTH.mu1 * TRUTH.mu2))) < 0.15
         assert posterior.effective > 20
+        ranks = {name: posterior.rank(name, one.median) for name, one in posterior.intervals.items()}
+        assert all(abs(rank - 0.5) < 0.03 for rank in ranks.values())
     assert held >= 17  # 90% of three times seven are 19
 
 
