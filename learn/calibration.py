@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine import Store
 from engine.model import model_of
+from learn.augment import Augmentation
 from learn.comparison import BATCH, Columns, thresholds_of
 from learn.dataset import draw_fixed_image
 from learn.estimator import Estimator
@@ -22,19 +23,23 @@ LEVELS = (0.5, 0.9)
 """Of the intervals whose coverage is counted."""
 
 
-def ranks_of_truth(estimator: Estimator, store: Store, rows: NDArray[np.integer]) -> Columns:
+def ranks_of_truth(
+    estimator: Estimator, store: Store, rows: NDArray[np.integer], augmentation: Augmentation | None = None
+) -> Columns:
     """The share of draws below the truth, (n,) in [0, 1], of every quantity that the estimator predicts.
 
     Args:
         estimator: predicts a distribution.
         store: of the simulations, complete for `rows`.
         rows: which samples, int (n,).
+        augmentation: how the masks that the estimator sees are drawn; None: exactly.
     """
+    spacing = store.grid.spacing
     scene, columns = model_of(store.attributes).scene(store.load_atlas()), store.parameters
     parts: list[Columns] = []
     for batch in np.array_split(rows, range(BATCH, len(rows), BATCH)):
-        images = np.stack([draw_fixed_image(store.density(int(row)), int(row), scene) for row in batch])
-        drawn = _flat(estimator.sample(images, DRAWS, seed=int(batch[0])))
+        images = [draw_fixed_image(store.density(int(row)), int(row), scene, spacing, augmentation) for row in batch]
+        drawn = _flat(estimator.sample(np.stack(images), DRAWS, seed=int(batch[0])))
         truth = _flat({name: values[batch] for name, values in columns.items()} | thresholds_of(batch))
         parts.append({name: (values < truth[name][:, None]).mean(axis=1) for name, values in drawn.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

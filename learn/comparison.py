@@ -12,6 +12,7 @@ from engine import Atlas, FisherKolmogorovParameters, InputError, Store, nearest
 from engine.model import Model, model_of
 from engine.parameters import Parameters
 from engine.progress import progress
+from learn.augment import Augmentation
 from learn.dataset import draw_fixed_image, fixed_thresholds
 from learn.estimator import Estimator
 from learn.metrics import density_errors, parameter_errors, summarize
@@ -53,7 +54,13 @@ class Evaluation:
         return counts | summarize(self.scores)
 
 
-def evaluate(estimator: Estimator, store: Store, rows: NDArray[np.integer], backend: str = "auto") -> Evaluation:
+def evaluate(
+    estimator: Estimator,
+    store: Store,
+    rows: NDArray[np.integer],
+    backend: str = "auto",
+    augmentation: Augmentation | None = None,
+) -> Evaluation:
     """Predict, simulate again, compare.
 
     Args:
@@ -61,6 +68,7 @@ def evaluate(estimator: Estimator, store: Store, rows: NDArray[np.integer], back
         store: of the simulations, complete for `rows`.
         rows: which samples, int (n,).
         backend: that simulates the predictions.
+        augmentation: how the masks that the estimator sees are drawn; None: exactly.
 
     Raises:
         InputError: the estimator does not predict a whole tumor.
@@ -73,7 +81,10 @@ def evaluate(estimator: Estimator, store: Store, rows: NDArray[np.integer], back
     with progress("evaluate", len(rows)) as advance:
         for batch in np.array_split(rows, range(BATCH, len(rows), BATCH)):
             true = np.stack([store.density(int(row)) for row in batch])
-            images = [draw_fixed_image(density, int(row), scene) for row, density in zip(batch, true, strict=True)]
+            images = [
+                draw_fixed_image(density, int(row), scene, atlas.grid.spacing, augmentation)
+                for row, density in zip(batch, true, strict=True)
+            ]
             predicted = with_invariants(estimator.predict(np.stack(images)))
             some, outside = predicted_tumors(predicted, atlas, model)
             again = simulate(some, atlas, backend=backend, scheme=scheme)

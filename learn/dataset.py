@@ -144,9 +144,27 @@ def fixed_thresholds(row: int) -> tuple[float, float]:
     return draw_thresholds(random_stream(FIXED_SEED, FIXED, 0, row))
 
 
-def draw_fixed_image(density: NDArray[np.floating], row: int, tissue: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The image of a row under its fixed thresholds, float32, the same shape."""
-    return render_image(*observe(density, *fixed_thresholds(row)), tissue)
+def draw_fixed_image(
+    density: NDArray[np.floating],
+    row: int,
+    tissue: NDArray[np.bool_],
+    spacing: float = 1.0,
+    augmentation: Augmentation | None = None,
+) -> NDArray[np.float32]:
+    """The image of a row under its fixed thresholds, float32, the same shape.
+
+    Args:
+        density: c [1], (x, y, z).
+        row: of the store.
+        tissue: where a tumor can be seen, bool (x, y, z).
+        spacing: edge of a voxel [mm].
+        augmentation: how the masks are drawn, the same for every network; None: exactly.
+    """
+    thresholds = fixed_thresholds(row)
+    if augmentation is None:
+        return render_image(*observe(density, *thresholds), tissue)
+    masks = augmentation.masks(density, thresholds, spacing, random_stream(FIXED_SEED, AUGMENTED, 0, row))
+    return render_image(*masks, tissue)
 
 
 def draw_thresholds(rng: np.random.Generator) -> tuple[float, float]:

@@ -5,12 +5,13 @@
 Every sample's image (fixed thresholds) goes through the network; every prediction is simulated again and compared
 with the true tumor. Writes `metrics.json`, `table.md`, `samples.csv` (one line a sample) and two figures: the error
 over mu1 and mu2, and the best, the median and the worst case. A network that predicts a distribution is also asked how
-often its intervals hold the truth.
+often its intervals hold the truth. augmentation=outlines tests on masks as people and programs draw them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from omegaconf import DictConfig
 
 from engine import InputError, Store, open_store
 from engine.command import require, run_command
+from learn.augment import Augmentation
+from learn.build import read_settings
 from learn.calibration import coverage, ranks_of_truth
 from learn.comparison import evaluate
 from learn.datamodule import split_rows
@@ -38,15 +41,18 @@ def main(cfg: DictConfig) -> None:
     estimator = load_weights(choose_weights(cfg, store))
     refuse_other_physics(estimator, store)
     published = None if cfg.publish is None else given_path(cfg, "publish")
+    augmentation = read_settings(Augmentation, cfg.augmentation, "augmentation")
+    drawn = augmentation if augmentation.share else None
     if published is not None:
-        refuse_unpublishable(published, estimator)
+        refuse_unpublishable(published, estimator, drawn)
     refuse_seen_samples(estimator, store)
     require_writable(out, "out")
-    evaluation = evaluate(estimator, store, rows, cfg.backend)
+    evaluation = evaluate(estimator, store, rows, cfg.backend, drawn)
     summary = evaluation.summary()
-    ranks = ranks_of_truth(estimator, store, rows) if estimator.is_distribution else {}
+    ranks = ranks_of_truth(estimator, store, rows, drawn) if estimator.is_distribution else {}
     summary |= coverage(ranks)
     facts = {"data": str(cfg.data), "split": cfg.split, "weights": estimator.name}
+    facts |= {"masks": "exact" if drawn is None else asdict(drawn)}
     write_results(out, evaluation, summary, facts)
     if cfg.figures:
         draw_errors(evaluation, store, out / "errors.png")
@@ -78,13 +84,15 @@ def refuse_seen_samples(estimator: Estimator, store: Store) -> None:
             )
 
 
-def refuse_unpublishable(path: Path, estimator: Estimator) -> None:
+def refuse_unpublishable(path: Path, estimator: Estimator, drawn: Augmentation | None) -> None:
     """Check what `publish` needs, before the evaluation takes its time.
 
     Raises:
-        InputError: the estimator has several networks, whose accuracy belongs to all of them together, or the file
-            cannot be written.
+        InputError: the estimator has several networks, whose accuracy belongs to all of them together, its accuracy is
+            measured on `drawn` masks, or the file cannot be written.
     """
+    if drawn is not None:
+        raise InputError("publish= takes the accuracy on exact masks: leave augmentation= out")
     if len(estimator.parts) > 1:
         raise InputError(f"publish= takes the weights of one network: these are {len(estimator.parts)}")
     if not path.name or weights_path(path).is_dir():

@@ -21,7 +21,7 @@ def write_results(out: Path, evaluation: Evaluation, summary: Summary, facts: Ma
         out: folder.
         evaluation: scores of every sample.
         summary: its numbers, and what else belongs into `metrics.json`.
-        facts: `data`, `split` and `weights`, for the head of the table.
+        facts: `data`, `split`, `masks` and `weights`, for the head of the table.
 
     Raises:
         InputError: `out` cannot be written.
@@ -52,7 +52,10 @@ def format_table(summary: Summary, facts: Mapping[str, Any]) -> str:
     notes.append(f"{summary['origins_moved_into_tissue']} predicted origins lay outside tissue and were moved.")
     if summary["simulations_not_converged"]:
         notes.append(f"The displacement of {summary['simulations_not_converged']} predictions did not converge.")
-    head = f"{summary['count']} samples ({facts['split']}) of {facts['data']}, weights {facts['weights']}"
+    masks = "exact" if facts["masks"] == "exact" else "drawn"
+    head = (
+        f"{summary['count']} samples ({facts['split']}, {masks} masks) of {facts['data']}, weights {facts['weights']}"
+    )
     title = ["| score | mean (95% interval) | median (95% interval) |", "|---|---|---|"]
     return "\n\n".join([head, "\n".join([*title, *rows]), *_coverage(summary), "\n".join(notes)]) + "\n"
 

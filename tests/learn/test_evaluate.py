@@ -18,6 +18,7 @@ from engine.command import compose
 from engine.model import Model
 from learn import comparison
 from learn import evaluate as command
+from learn.augment import Augmentation
 from learn.comparison import evaluate, predicted_tumors, with_invariants
 from learn.evaluate import main
 from learn.same_physics import refuse_other_physics
@@ -69,6 +70,34 @@ def test_the_command_writes_what_other_tools_rely_on(
     assert published["name"] == "published"
     assert published["accuracy"]["count"] == 5
     assert published["physics_version"] == VERSION
+
+
+def test_drawn_masks_are_harder_and_the_same_for_everybody(store: Store) -> None:
+    """Every network is asked about the same drawings."""
+    seen: list[np.ndarray] = []
+
+    class Watcher(Oracle):
+        def predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
+            seen.append(images)
+            return super().predict(images)
+
+    rows, outlines = np.arange(4), Augmentation(share=1.0, outline=2.0, offset=1.0)
+    for augmentation in (None, outlines, outlines):
+        evaluate(Watcher(store, rows), store, rows, augmentation=augmentation)  # type: ignore[arg-type]
+    exact, first, second = seen
+    assert np.array_equal(first, second)
+    assert all(np.any(a != b) for a, b in zip(exact, first, strict=True))
+
+
+def test_what_is_measured_on_drawn_masks_is_not_published(
+    store_path: Path, save_network: Callable[..., Path], tmp_path: Path
+) -> None:
+    weights = save_network(tmp_path / "net", JOINT)
+    given = [f"data={store_path}", f"weights={weights}", "split=all", "count=2", "augmentation=outlines"]
+    main(compose("evaluate", [*given, f"out={tmp_path / 'out'}"]))
+    assert "drawn masks" in (tmp_path / "out" / "table.md").read_text()
+    with pytest.raises(InputError, match="accuracy on exact masks"):
+        main(compose("evaluate", [*given, f"publish={tmp_path / 'published'}"]))
 
 
 def test_origins_outside_tissue_are_moved_and_counted(store: Store) -> None:
