@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine import Atlas, Grid, random_stream
-from morph.outlines import FAR, PATCH, SHEET, Drawn, Outlines, _sheets, signed_distance
+from morph.outlines import FAR, OBSERVATIONS, SHEET, Drawn, Outlines, _sheets, signed_distance
 from morph.twin_images import CORRELATION
 from morph.volume import Volume
 
@@ -70,10 +70,10 @@ def test_misfit_of_a_shifted_front_is_its_squared_distance_over_the_outline(shif
     )  # voxels of 2 mm are in or out
 
 
-def test_area_counts_patches() -> None:
+def test_a_larger_outline_is_worth_more_observations() -> None:
     outlines = Outlines(drawn(ball(18.0), ball(24.0)), brain(), CORRELATION)
-    assert outlines.core.patches == pytest.approx(4 * np.pi / PATCH * 18.0**2 / CORRELATION**2, rel=0.1)
-    assert outlines.edema.patches == pytest.approx(4 * np.pi / PATCH * 24.0**2 / CORRELATION**2, rel=0.1)
+    assert outlines.core.observations == pytest.approx(OBSERVATIONS * np.sqrt(4 * np.pi) * 18.0 / CORRELATION, rel=0.1)
+    assert outlines.edema.observations == pytest.approx(OBSERVATIONS * np.sqrt(4 * np.pi) * 24.0 / CORRELATION, rel=0.1)
 
 
 def edged(radius: float) -> tuple[Atlas, np.ndarray]:
@@ -95,7 +95,7 @@ def test_where_tissue_ends_there_is_no_outline_to_be_wrong_about(edge: float) ->
     free = Outlines(drawn(ball(18.0), ball(24.0)), brain(), CORRELATION)
     atlas, matter = edged(edge)
     held = Outlines(replace(drawn(ball(18.0), ball(24.0)), matter=matter), atlas, CORRELATION)
-    assert held.edema.patches == pytest.approx(free.edema.patches / 2, rel=0.15)
+    assert held.edema.observations == pytest.approx(free.edema.observations / np.sqrt(2), rel=0.15)
 
 
 def test_a_sheet_that_is_left_along_the_edge_of_tissue_is_no_error_of_the_front() -> None:
@@ -158,7 +158,7 @@ def test_the_right_front_is_the_most_probable_one_and_its_thresholds_too() -> No
 
 def test_a_larger_correlation_is_less_sure() -> None:
     fronts = [front(radius).ravel() for radius in (20, 24)]
-    sure, unsure = (Outlines(drawn(ball(17.5), ball(24.0)), brain(), correlation) for correlation in (4.0, 8.0))
+    sure, unsure = (Outlines(drawn(ball(17.5), ball(24.0)), brain(), correlation) for correlation in (4.0, 16.0))
     gaps = [o.judge(fronts[0]).log_likelihood - o.judge(fronts[1]).log_likelihood for o in (sure, unsure)]
     assert gaps[0] > 2 * gaps[1] > 0
 
