@@ -2,10 +2,11 @@
 
     python benches/experiments.py fk=runs/fk_half.zarr me=runs/me_half.zarr folder=runs/six json=result.json
 
-Every experiment sees `samples` simulations of its model `steps` times in all, in batches of 32: mass effect, with fewer
-of them, in more epochs. `only=[fk_joint,fk_two_nets]` is a part of the work; what is there already is not done again,
-and an interrupted training goes on. The origin of the direct experiment is predicted by the same network as that of the
-two networks (same targets, data and seed), which is copied instead of trained twice.
+Every network learns from `images` images in all, drawn from `fk_samples` or `me_samples` simulations: mass effect, with
+fewer of them, in more epochs. `only=[fk_joint,fk_two_nets]` is a part of the work; what is there already is not done
+again, and an interrupted training goes on; results of another budget are refused. The origin of the direct experiment
+is predicted by the same network as that of the two networks (same targets, data and seed), which is copied instead of
+trained twice.
 
 Prints the rows of Table 2 as Markdown, the paper's numbers in brackets, and for each model how much better one
 experiment is than the next, over the same test samples. The intervals are of the samples' choice; another seed of the
@@ -49,35 +50,53 @@ def main() -> None:
     """Train, test and report."""
     defaults = {
         "fk": "runs/fk_half.zarr", "me": "runs/me_half.zarr", "folder": "runs/six", "fk_samples": 5000,
-        "me_samples": 2000, "steps": 30000, "network": "small", "seed": 0, "only": list(PAPER), "json": None,
+        "me_samples": 2000, "images": 300000, "network": "small", "seed": 0, "only": list(PAPER), "json": None,
     }  # fmt: skip
     settings = arguments(defaults, __doc__)
     unknown = [name for name in settings.only if name not in PAPER]
     if unknown:
         sys.exit(f"error: only={unknown}: choose from {', '.join(PAPER)}")
     folder = Path(settings.folder)
+    budget = {key: settings[key] for key in ("fk", "me", "fk_samples", "me_samples", "images", "network", "seed")}
+    claim(folder, budget)
     for name in (name for name in PAPER if name in settings.only):
-        if not (folder / name / "test" / "metrics.json").exists():
+        if not is_tested(folder / name):
             make(name, folder, settings)
-    found = {name: read(folder / name / "test") for name in PAPER if (folder / name / "test").exists()}
+    found = {name: read(folder / name / "test") for name in PAPER if is_tested(folder / name)}
     print(table(found))
     chosen = ("count", *COLUMNS, *[f"{name}_interval" for name in COLUMNS if name.endswith("_mean")], *ALSO)
     result = {name: {key: metrics[key] for key in chosen} for name, metrics in found.items()}
     gains = {name: gain for model in ("fk", "me") for name, gain in compare(model, folder, found).items()}
     for name, (mean, low, high) in gains.items():
         print(f"{name}: Dice at .1 higher by {mean:.4f} (95%: {low:.4f} to {high:.4f})")
-    about = {"machine": machine(), **{key: settings[key] for key in ("fk_samples", "me_samples", "steps", "network")}}
-    publish("Six experiments", about | result | {"gain in dice_0.1": gains}, settings.json)
+    publish("Six experiments", {"machine": machine(), **budget, **result, "gain in dice_0.1": gains}, settings.json)
+
+
+def claim(folder: Path, budget: dict[str, Any]) -> None:
+    """Let only one budget fill a folder: leave if another one has begun to."""
+    record = folder / "budget.json"
+    if not record.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(budget, indent=2))
+    before = json.loads(record.read_text())
+    other = [key for key in budget if before.get(key) != budget[key]]
+    if other:
+        sys.exit(f"error: {folder} was filled with {other[0]}={before.get(other[0])}: choose another folder=")
+
+
+def is_tested(out: Path, test: str = "test") -> bool:
+    """Whether an evaluation has come to its end."""
+    return (out / test / "metrics.json").exists()
 
 
 def make(name: str, folder: Path, settings: DictConfig) -> None:
     """Train and test one experiment."""
     model, out = name[:2], folder / name
     data, count = settings[model], settings[f"{model}_samples"]
-    shared = folder / f"{model}_two_nets" / f"{model}_origin"
-    if name.endswith("_direct") and shared.exists() and not (out / shared.name).exists():
-        copy_network(shared, out)
-    train = [f"experiment={name}", f"data={data}", f"count={count}", f"epochs={max(1, settings.steps // count)}"]
+    pair = folder / f"{model}_two_nets"
+    if name.endswith("_direct") and is_tested(pair) and not (out / f"{model}_origin").exists():
+        copy_network(pair / f"{model}_origin", out)
+    train = [f"experiment={name}", f"data={data}", f"count={count}", f"epochs={max(1, settings.images // count)}"]
     run("learn.train", *train, f"network={settings.network}", f"seed={settings.seed}", f"out={out}")
     run("learn.evaluate", f"data={data}", f"weights={out}", "split=test", f"out={out / 'test'}")
 
@@ -119,7 +138,10 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 def compare(model: str, folder: Path, found: dict[str, dict[str, Any]]) -> dict[str, list[float]]:
     """Mean gain in Dice at 0.1 of each experiment over the next of the paper's ranking, and its 95% interval."""
     names = [f"{model}_{kind}" for kind in RANKING if f"{model}_{kind}" in found]
-    samples = {name: np.genfromtxt(folder / name / "test" / "samples.csv", delimiter=",", names=True) for name in names}
+    samples = {
+        name: np.genfromtxt(folder / name / "test" / "samples.csv", delimiter=",", names=True, ndmin=1)
+        for name in names
+    }
     gains = {}
     for better, worse in pairwise(names):
         if not np.array_equal(samples[better]["row"], samples[worse]["row"]):

@@ -20,6 +20,7 @@ fallback counts as an answer and is counted.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -85,6 +86,8 @@ def main() -> None:
         "json": None,
     }
     settings = arguments(defaults, __doc__)
+    if settings.plot is not None and "refined" not in settings.stages:
+        sys.exit("error: plot= shows the posterior of the refined stage, which stages= leaves out")
     config = compose("run")
     brain = prepare_brain(load_anatomy("sri24"), settings.weights)
     model = model_of(OmegaConf.to_container(settings))  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ _STRUCTURED = re.compile(r"""\s*(["'\[{]|\$\{|\w+\().*""", re.DOTALL)
 
 
 class RefusedTrial(CompactHydraException):
-    """One run of a sweep was refused; the others go on, and the sweep fails at its end."""
+    """One run of a sweep was refused; the others go on. Hydra's own sweeper fails at its end, Optuna's counts it."""
 
 
 Main = Callable[[DictConfig], "int | float | None"]

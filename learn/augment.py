@@ -1,4 +1,4 @@
-"""Masks that look like real segmentations, made from a simulated density: for training only.
+"""Masks that look like real segmentations, made from a simulated density: to train on, and to test on.
 
     - registration error: the tumor is shifted, and warped by a smooth field;
     - every outline is moved along its normal by a smooth field about a common offset (eroded here, dilated there), the
@@ -36,7 +36,7 @@ class Augmentation:
     """How much real masks differ from simulated ones; the defaults change nothing.
 
     Attributes:
-        share: of the training samples that are changed at all.
+        share: of the samples that are changed at all.
         shift: standard deviation [mm] of the tumor's displacement along each axis; `warp` [mm] of its smooth part.
         outline: standard deviation [mm] of the local move of an outline, `offset` [mm] of its common move.
         holes: probability of a hole, for each mask; `missing` of missing slices.

@@ -95,6 +95,19 @@ def read_network(cfg: DictConfig) -> dict[str, Any]:
     return {name: cfg.network[name] for name in known} | {"anchored": true_or_false(cfg, "network.anchored")}
 
 
+def read_trainer(cfg: DictConfig) -> dict[str, Any]:
+    """The settings of `trainer` as arguments of Lightning's.
+
+    Raises:
+        InputError: one of them is unknown; others of Lightning's would break what is counted in batches and epochs.
+    """
+    known = ("accelerator", "devices", "num_nodes", "precision")
+    unknown = [str(name) for name in cfg.trainer if name not in known]
+    if unknown:
+        raise InputError(f"trainer has no setting {', '.join(unknown)}: choose from {', '.join(known)}")
+    return {name: cfg.trainer[name] for name in known}
+
+
 def distributed(network: InverseNetwork, mixture: Mixture | None) -> InverseNetwork:
     """The network, whose last layer starts with a mixture's first bias if there is one."""
     if mixture is not None:
@@ -121,15 +134,17 @@ def start_from(network: InverseNetwork, source: str, freeze: bool, store: Store)
     estimator = load_weights(source)
     if len(estimator.parts) > 1:
         raise InputError(f"start={source} holds {len(estimator.parts)} networks: give one")
-    refuse_other_physics(estimator, store)
+    refuse_other_physics(estimator, store, "start")
     if estimator.network.pool != network.pool:
         raise InputError(
             f"start={source} sees means over {estimator.network.pool}³ voxels, this network over {network.pool}³: "
             f"give network.pool={estimator.network.pool}"
         )
     own, given = network.state_dict(), estimator.network.state_dict()
+    if "context" in own and "context" in given and own["context"].shape != given["context"].shape:
+        raise InputError(f"start={source} sees another part of the grid than this network: give the same crop=")
     if "context" in own and "context" in given and not torch.equal(own["context"], given["context"]):
-        raise InputError(f"start={source} was trained with other scales of the origin: give the same in targets=")
+        raise InputError(f"start={source} was trained with other scales of the origin: give the same in scaling=")
     fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
     lacking = [name for name in own if not name.startswith("head") and name not in fitting]
     if lacking:
@@ -163,9 +178,10 @@ def build_trainer(cfg: DictConfig, out: Path, optimization: Optimization, export
     callbacks: list[pl.Callback] = [export, keep_last, EpochReport()]
     if sys.stderr.isatty():
         callbacks.append(TQDMProgressBar())
+    settings = read_trainer(cfg)
     try:
         return pl.Trainer(
-            **cfg.trainer,
+            **settings,
             max_epochs=cfg.epochs,
             gradient_clip_val=optimization.gradient_clip or None,
             callbacks=callbacks,
@@ -177,7 +193,7 @@ def build_trainer(cfg: DictConfig, out: Path, optimization: Optimization, export
             enable_progress_bar=sys.stderr.isatty(),
             enable_model_summary=False,
         )
-    except (MisconfigurationException, TypeError, ValueError) as error:
+    except (MisconfigurationException, ValueError) as error:
         raise InputError(f"Lightning refuses the trainer's settings: {' '.join(str(error).split())}") from error
 
 

@@ -109,12 +109,10 @@ def thresholds_of(rows: NDArray[np.integer]) -> Columns:
 def with_invariants(predicted: Columns) -> Columns:
     """Predicted columns, with mu1 [mm] and mu2 [1] where they follow from others."""
     if {"diffusivity", "proliferation", "duration"} <= predicted.keys():
-        time = predicted["duration"]
-        invariants = {
-            "mu1": np.sqrt(predicted["diffusivity"] * time),
-            "mu2": np.sqrt(predicted["proliferation"] * time),
-        }
-        return invariants | predicted
+        time, diffusivity, proliferation = (  # of a linear scale they may come out negative
+            np.maximum(predicted[name], 0.0) for name in ("duration", "diffusivity", "proliferation")
+        )
+        return {"mu1": np.sqrt(diffusivity * time), "mu2": np.sqrt(proliferation * time)} | predicted
     return predicted
 
 

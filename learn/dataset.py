@@ -148,7 +148,7 @@ def draw_fixed_image(
     density: NDArray[np.floating],
     row: int,
     tissue: NDArray[np.bool_],
-    spacing: float = 1.0,
+    spacing: float,
     augmentation: Augmentation | None = None,
 ) -> NDArray[np.float32]:
     """The image of a row under its fixed thresholds, float32, the same shape.

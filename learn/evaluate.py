@@ -5,7 +5,8 @@
 Every sample's image (fixed thresholds) goes through the network; every prediction is simulated again and compared
 with the true tumor. Writes `metrics.json`, `table.md`, `samples.csv` (one line a sample) and two figures: the error
 over mu1 and mu2, and the best, the median and the worst case. A network that predicts a distribution is also asked how
-often its intervals hold the truth. augmentation=outlines tests on masks as people and programs draw them.
+often its intervals hold the truth. augmentation=outlines tests on masks as people and programs draw them, after a
+registration with errors; augmentation.share=1 changes all of them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from learn.datamodule import split_rows
 from learn.estimator import Estimator
 from learn.figures import draw_calibration, draw_cases, draw_errors
 from learn.same_physics import refuse_other_physics
-from learn.settings import given_path, require_writable, whole_number
+from learn.settings import given_path, require_writable, true_or_false, whole_number
 from learn.table import write_results
 from learn.weights import default_weights, load_weights, save_weights, weights_path
 
@@ -41,6 +42,7 @@ def main(cfg: DictConfig) -> None:
     estimator = load_weights(choose_weights(cfg, store))
     refuse_other_physics(estimator, store)
     published = None if cfg.publish is None else given_path(cfg, "publish")
+    figures = true_or_false(cfg, "figures")
     augmentation = read_settings(Augmentation, cfg.augmentation, "augmentation")
     drawn = augmentation if augmentation.share else None
     if published is not None:
@@ -54,7 +56,7 @@ def main(cfg: DictConfig) -> None:
     facts = {"data": str(cfg.data), "split": cfg.split, "weights": estimator.name}
     facts |= {"masks": "exact" if drawn is None else asdict(drawn)}
     write_results(out, evaluation, summary, facts)
-    if cfg.figures:
+    if figures:
         draw_errors(evaluation, store, out / "errors.png")
         draw_cases(evaluation, store, cfg.backend, out / "cases.png")
         if ranks:

@@ -60,11 +60,12 @@ def find_checkpoint(out: Path, settings: dict[str, Any], resume: bool) -> Path |
         if not resume:
             raise InputError(f"{out} holds a training already: choose another out=, or continue it with resume=true")
         before = json.loads(record.read_text()) if record.exists() else {}
-        changed = [name for name in settings if before.get(name) != settings[name]]
+        before.setdefault("crop", True)  # not recorded before it could be chosen
+        changed = [name for name in {**settings, **before} if before.get(name) != settings.get(name)]
         if changed:
             raise InputError(
                 f"the training in {out} had another {changed[0]} ({before.get(changed[0])}, now "
-                f"{settings[changed[0]]}): choose another out=, or give the same settings"
+                f"{settings.get(changed[0])}): choose another out=, or give the same settings"
             )
         return checkpoint
     try:

@@ -21,8 +21,13 @@ def refuse_old_physics(store: Store) -> None:
         )
 
 
-def refuse_other_physics(estimator: Estimator, store: Store) -> None:
+def refuse_other_physics(estimator: Estimator, store: Store, key: str = "weights") -> None:
     """Only bring a network together with simulations of the kind that it learned, and that are simulated here.
+
+    Args:
+        estimator: the network.
+        store: the simulations.
+        key: the setting that chose the network, which the sentence names.
 
     Raises:
         InputError: model, coupling, scheme, grid, atlas or the version of the physics differ.
@@ -43,5 +48,5 @@ def refuse_other_physics(estimator: Estimator, store: Store) -> None:
         if ours != theirs:
             raise InputError(
                 f"the weights {learned['name']} were trained for {kind} {ours}, the store has {theirs}: "
-                "give weights= that were trained on such a store"
+                f"give {key}= that were trained on such a store"
             )

@@ -47,7 +47,8 @@ class Quantity:
             raise InputError(f"the scale of {self.name} is {self.scale!r}: it must be linear or log")
         if not (np.isfinite([lower, upper]).all() and lower < upper and (self.scale == "linear" or lower > 0)):
             raise InputError(f"the bounds of {self.name} are {self.bounds}: they do not span a {self.scale} scale")
-        if not (isinstance(self.weight, int | float) and np.isfinite(self.weight) and self.weight > 0):
+        number = isinstance(self.weight, int | float) and not isinstance(self.weight, bool)
+        if not (number and np.isfinite(self.weight) and self.weight > 0):
             raise InputError(f"the weight of {self.name} is {self.weight}: it must be a number > 0")
 
     def encode(self, physical: ArrayLike) -> NDArray[np.float64]:

@@ -13,10 +13,12 @@ runs/sweep; a sweeper minimizes the best validation loss (of several networks: t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
@@ -77,10 +79,13 @@ def read_networks(cfg: DictConfig) -> dict[str, Targets]:
     """
     if not cfg.targets:
         raise InputError("targets is empty: write targets=[mu1,mu2], or a name and such a list for every network")
+    scaling = {} if cfg.scaling is None else cfg.scaling
+    if not isinstance(scaling, Mapping):
+        raise InputError(f"scaling={scaling} names no quantities: write scaling={{mu1: {{weight: 4}}}}")
     named = cfg.targets if isinstance(cfg.targets, DictConfig) else {cfg.name: cfg.targets}
-    networks = {str(name): Targets.named(names, cfg.scaling) for name, names in named.items()}
-    unused = set(cfg.scaling).difference(*(targets.names for targets in networks.values()))
-    if len(unused) == len(cfg.scaling) > 0:
+    networks = {str(name): Targets.named(names, scaling) for name, names in named.items()}
+    unused = set(scaling).difference(*(targets.names for targets in networks.values()))
+    if len(unused) == len(scaling) > 0:
         raise InputError(f"scaling changes {', '.join(sorted(unused))}, which {cfg.name} does not predict")
     return networks
 
@@ -89,8 +94,7 @@ def train_network(cfg: DictConfig, store: Store, targets: Targets, folder: Path,
     """Train one network in `folder`, export it to `weights`, and return its lowest validation loss."""
     optimization = read_settings(Optimization, cfg.optimizer, "optimizer")
     augmentation = read_settings(Augmentation, cfg.augmentation, "augmentation")
-    atlas = store.load_atlas()
-    crop = Crop.around(atlas) if true_or_false(cfg, "crop") else Crop.whole(atlas)
+    crop = choose_crop(cfg, store)
     data = TumorDataModule(
         store, targets, crop,
         batch_size=cfg.batch_size, seed=cfg.seed, cache_gb=cfg.cache_gb, workers=cfg.workers, count=cfg.count,
@@ -98,14 +102,7 @@ def train_network(cfg: DictConfig, store: Store, targets: Targets, folder: Path,
     )  # fmt: skip
     resume = true_or_false(cfg, "resume")
     checkpoint = find_checkpoint(folder, decisive_settings(cfg, targets, store), resume)
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    mixture = Mixture(cfg.components, len(targets)) if cfg.components else None
-    network = build_network(targets=targets, atlas=atlas, crop=crop, mixture=mixture, **read_network(cfg))
-    if cfg.start is not None:
-        start_from(network, str(cfg.start), cfg.freeze, store)
-    if true_or_false(cfg, "channels_last"):
-        use_channels_last(network)
-    module = InverseModule(network, targets, atlas.grid.extent, optimization, mixture)
+    module = start_module(cfg, store, targets, crop, optimization)
     facts = training_facts(cfg, data, optimization)
 
     def describe(epoch: int, errors: dict[str, float]) -> dict[str, Any]:
@@ -125,6 +122,29 @@ def train_network(cfg: DictConfig, store: Store, targets: Targets, folder: Path,
         raise InputError(f"the training in {folder} is done, but {weights} is gone: delete {folder} and train again")
     print(f"trained {trainer.current_epoch} epochs; the best network is {weights}")
     return export.best
+
+
+def choose_crop(cfg: DictConfig, store: Store) -> Crop:
+    """What the network sees."""
+    atlas = store.load_atlas()
+    return Crop.around(atlas) if true_or_false(cfg, "crop") else Crop.whole(atlas)
+
+
+def start_module(
+    cfg: DictConfig, store: Store, targets: Targets, crop: Crop, optimization: Optimization
+) -> InverseModule:
+    """A network before its first batch, with random weights or those of `start`."""
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    atlas = store.load_atlas()
+    mixture = Mixture(cfg.components, len(targets)) if cfg.components else None
+    if mixture is not None and not np.all(targets.weights == 1):
+        raise InputError("components= learns by likelihood, which takes no weights of targets: leave them out")
+    network = build_network(targets=targets, atlas=atlas, crop=crop, mixture=mixture, **read_network(cfg))
+    if cfg.start is not None:
+        start_from(network, str(cfg.start), cfg.freeze, store)
+    if true_or_false(cfg, "channels_last"):
+        use_channels_last(network)
+    return InverseModule(network, targets, atlas.grid.extent, optimization, mixture)
 
 
 def refuse_wrong_numbers(cfg: DictConfig) -> None:

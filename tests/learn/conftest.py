@@ -75,4 +75,4 @@ def image(store: Store) -> np.ndarray:
     """One image on the full grid, float32 (1, x, y, z)."""
     from learn.dataset import draw_fixed_image
 
-    return draw_fixed_image(store.density(0), 0, store.load_atlas().tissue)[None]
+    return draw_fixed_image(store.density(0), 0, store.load_atlas().tissue, store.grid.spacing)[None]

@@ -64,10 +64,10 @@ def test_an_ablation_changes_one_thing(name: str) -> None:
         "channels_last": {"channels_last"},
     }  # fmt: skip
     assert different == expected.get(name, {"optimizer"})
-    assert read_networks(changed) if name != "none" else True
+    read_networks(changed)
 
 
-@pytest.mark.parametrize("experiment", ["fk_direct", "fk_two_nets", "me_two_nets", "fk_posterior"])
+@pytest.mark.parametrize("experiment", ["fk_direct", "fk_two_nets", "me_two_nets", "me_joint"])
 def test_scales_and_weights_reach_every_experiment(experiment: str) -> None:
     """Whatever networks it has; one that predicts none of the changed quantities is refused, not left as it is."""
     paper = read_networks(compose("train", [f"experiment={experiment}", "ablation=paper_scale"]))

@@ -72,7 +72,7 @@ def test_the_command_writes_what_other_tools_rely_on(
     assert published["physics_version"] == VERSION
 
 
-def test_drawn_masks_are_harder_and_the_same_for_everybody(store: Store) -> None:
+def test_drawn_masks_differ_from_exact_ones_and_are_the_same_for_everybody(store: Store) -> None:
     """Every network is asked about the same drawings."""
     seen: list[np.ndarray] = []
 
@@ -133,6 +133,16 @@ def test_direct_predictions_are_simulated_too(store: Store) -> None:
     (tumor,), _ = predicted_tumors(with_invariants(predicted), store.load_atlas())
     truth = store.row_parameters(0)
     assert (tumor.mu1, tumor.mu2, *tumor.origin) == pytest.approx((truth.mu1, truth.mu2, *truth.origin))
+
+
+def test_direct_predictions_that_are_no_tumor_are_brought_to_one(store: Store) -> None:
+    """On a linear scale a network may answer with less than nothing."""
+    origin = store.parameters["origin"][0]
+    direct = {"diffusivity": np.array([-0.1, -0.1]), "proliferation": np.array([0.02, -0.1])}
+    direct |= {"duration": np.array([200.0, -5.0]), "origin": np.array([origin, origin])}
+    tumors, _ = predicted_tumors(with_invariants(direct), store.load_atlas())
+    assert [tumor.mu1 for tumor in tumors] == pytest.approx([0.5, 0.5])
+    assert [tumor.mu2 for tumor in tumors] == pytest.approx([2.0, 0.2])
 
 
 def test_predictions_of_a_pushing_tumor_push(store: Store) -> None:

@@ -166,7 +166,7 @@ def test_a_distribution_is_trained_from_given_convolutions(
         start_from(coarse, str(start), freeze=False, store=store)
     with pytest.raises(InputError, match="other scales of the origin"):
         train(store_path, tmp_path / "other", f"start={start}", "ablation=paper_scale")
-    with pytest.raises(InputError, match="were trained for grid"):
+    with pytest.raises(InputError, match=r"were trained for grid .* give start="):
         train(store_path, tmp_path / "other", "start=fk_joint_half")
     with pytest.raises(InputError, match="name the weights with start="):
         train(store_path, tmp_path / "other", "freeze=true")
@@ -246,7 +246,10 @@ def test_data_must_be_given() -> None:
         ("freeze=yes", "freeze=yes must be true or false"),
         ("crop=no", "crop=no must be true or false"),
         ("resume=nope", "resume=nope must be true or false"),
-        ("+trainer.deph=50", "Lightning refuses the trainer's settings: .*deph"),
+        ("+trainer.accumulate_grad_batches=4", "trainer has no setting accumulate_grad_batches"),
+        ("scaling=5", "scaling=5 names no quantities"),
+        ("scaling={mu1:{weight:true}}", "weight of mu1 is True"),
+        ("scaling={coupling:{weight:2}}", "coupling, which fk_joint does not predict"),
         ("network.filters=many", r"network\.filters=many"),
         ("network.filters=[8,8,8,0]", "one for each of 4 blocks"),
         ("trainer.accelerator=abacus", "Lightning refuses"),
