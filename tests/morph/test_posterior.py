@@ -78,7 +78,7 @@ def test_the_intervals_hold_the_truth(scene: Scene, answer: tuple[Fit, Posterior
         assert posterior.effective > 20
         ranks = {name: posterior.rank(name, one.median) for name, one in posterior.intervals.items()}
         assert all(abs(rank - 0.5) < 0.03 for rank in ranks.values())
-    assert held >= 17  # 90% of three times seven are 19
+    assert held >= 18  # of three times seven; six of seven each, 90% are 19
 
 
 def test_the_maps_are_moments_of_one_ensemble(scene: Scene, answer: tuple[Fit, Posterior]) -> None:
