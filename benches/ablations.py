@@ -17,15 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from experiments import claim, is_tested, run
-from numpy.typing import NDArray
+from experiments import Scores, claim, is_tested, read_samples, run
 from omegaconf import OmegaConf
 from report import arguments, machine, publish
 
 from learn.metrics import bootstrap_interval
 
 CHOICES = Path(__file__).parents[1] / "conf" / "ablation"
-Scores = tuple[NDArray[np.float64], NDArray[np.float64]]
 BATCH = 32
 PLAIN = "none"
 TESTS = {"exact": ["augmentation=none"], "drawn": ["augmentation=outlines", "augmentation.share=1"]}
@@ -54,7 +52,10 @@ def main() -> None:
     for name in asked:
         for seed in seeds:
             make(name, folder / name / f"seed{seed}", seed, common, settings.samples)
-    scores = {name: [read_scores(folder / name / f"seed{seed}") for seed in seeds] for name in asked}
+    scores = {
+        name: [{test: read_samples(folder / name / f"seed{seed}" / test) for test in TESTS} for seed in seeds]
+        for name in asked
+    }
     gains = {name: compare(scores[name], scores[PLAIN]) for name in asked}
     print(table(gains))
     publish("Ablations", {"machine": machine(), **budget, "seeds": seeds, **gains}, settings.json)
@@ -70,12 +71,6 @@ def make(name: str, out: Path, seed: int, common: list[str], samples: int) -> No
         run("learn.train", "experiment=fk_joint", f"ablation={name}", *common, *given, f"out={out}")
     for test, masks in missing.items():
         run("learn.evaluate", common[0], f"weights={out}", "split=test", *masks, f"out={out / test}", "figures=false")
-
-
-def read_scores(out: Path) -> dict[str, Scores]:
-    """Row and Dice at 0.1 of every sample, (n,) each, for each test."""
-    tables = {test: np.genfromtxt(out / test / "samples.csv", delimiter=",", names=True, ndmin=1) for test in TESTS}
-    return {test: (table["row"], table["dice_01"]) for test, table in tables.items()}
 
 
 def compare(scores: list[dict[str, Scores]], plain: list[dict[str, Scores]]) -> dict[str, Any]:

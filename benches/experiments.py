@@ -26,11 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 from report import arguments, machine, publish
 
 from learn.metrics import bootstrap_interval
 
+Scores = tuple[NDArray[np.float64], NDArray[np.float64]]
 COLUMNS = ("mae_gray_matter", "mae_white_matter", "mae_csf", "dice_0.01_mean", "dice_0.1_mean", "dice_0.8_mean")
 PAPER = {
     "fk_two_nets": (0.059, 0.059, 0.0, 0.940, 0.928, 0.855),
@@ -123,6 +125,12 @@ def read(test: Path) -> dict[str, Any]:
     return dict(json.loads((test / "metrics.json").read_text()))
 
 
+def read_samples(test: Path) -> Scores:
+    """Row and Dice at 0.1 of every sample of an evaluation, (n,) each."""
+    columns = np.genfromtxt(test / "samples.csv", delimiter=",", names=True, ndmin=1)
+    return columns["row"], columns["dice_01"]
+
+
 def table(found: dict[str, dict[str, Any]]) -> str:
     """Markdown: ours (the paper's)."""
     title = "| experiment | tests | MAE GM | MAE WM | MAE CSF | Dice .01 | Dice .1 | Dice .8 | mu1 | mu2 | origin |"
@@ -138,15 +146,12 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 def compare(model: str, folder: Path, found: dict[str, dict[str, Any]]) -> dict[str, list[float]]:
     """Mean gain in Dice at 0.1 of each experiment over the next of the paper's ranking, and its 95% interval."""
     names = [f"{model}_{kind}" for kind in RANKING if f"{model}_{kind}" in found]
-    samples = {
-        name: np.genfromtxt(folder / name / "test" / "samples.csv", delimiter=",", names=True, ndmin=1)
-        for name in names
-    }
+    samples = {name: read_samples(folder / name / "test") for name in names}
     gains = {}
     for better, worse in pairwise(names):
-        if not np.array_equal(samples[better]["row"], samples[worse]["row"]):
+        if not np.array_equal(samples[better][0], samples[worse][0]):
             sys.exit(f"error: {better} and {worse} were tested on different samples: delete one's test folder")
-        gain = samples[better]["dice_01"] - samples[worse]["dice_01"]
+        gain = samples[better][1] - samples[worse][1]
         gains[f"{better} over {worse}"] = [float(gain.mean()), *bootstrap_interval(gain, np.mean)]
     return gains
 
