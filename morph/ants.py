@@ -21,13 +21,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from engine import InputError
-from morph.registration import Interpolation
+from morph.registration import Interpolation, RegistrationFailed
 from morph.volume import Volume
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 KEPT_NAMES = ("affine.mat", "warp.nii.gz", "inverse_warp.nii.gz")
 """Files of a warp that is kept: the affine maps points of the patient to the atlas, `warp` images of the atlas to the
 patient after it, `inverse_warp` images of the patient to the atlas before the affine's inverse."""
+LARGEST_RADIUS = 10
+"""Voxels of local cross-correlation: beyond it is no longer local, and takes hours (ours)."""
 INTERPOLATORS = {"linear": "linear", "nearest": "nearestNeighbor"}
 
 
@@ -36,9 +38,9 @@ class AntsRegistration:
     """Settings of one registration; the shipped sets are conf/registration/*.yaml, the defaults are `fast`.
 
     Attributes:
-        spacing: voxel edge [mm] to which both T1 are resampled before they are registered; 0 keeps the patient's.
+        spacing: shorter voxel edges [mm] of both T1 are made as long as this before they are registered; 0 keeps them.
         metric: `mattes` (mutual information) or `CC` (local cross-correlation) for the deformable part.
-        metric_parameter: number of bins of `mattes`, radius in voxels of `CC`.
+        metric_parameter: number of bins of `mattes`, radius in voxels of `CC` (at most `LARGEST_RADIUS`).
         iterations: of the deformable part per resolution, coarse to fine.
         gradient_step: SyN's step.
         flow_sigma: variance of the Gauss that smooths the update [voxel²].
@@ -60,12 +62,19 @@ class AntsRegistration:
             raise InputError(f"registration.metric is {self.metric!r}: use mattes or CC")
         if self.spacing < 0 or not self.iterations or min(self.iterations) < 0:
             raise InputError("registration needs spacing >= 0 mm and at least one number of iterations")
+        if self.metric == "CC" and not 1 <= self.metric_parameter <= LARGEST_RADIUS:
+            raise InputError(
+                f"registration.metric_parameter is {self.metric_parameter}: with metric=CC it is a radius of 1 to "
+                f"{LARGEST_RADIUS} voxels, of which 4 is usual"
+            )
+        if self.metric_parameter < 1 or self.gradient_step <= 0 or self.flow_sigma < 0:
+            raise InputError("registration needs metric_parameter >= 1, gradient_step > 0 and flow_sigma >= 0")
 
     def register(self, patient: Volume, atlas: Volume, ignore: NDArray[np.bool_]) -> AntsWarp:
         """Bring the atlas onto the patient (see `morph.registration.Registration`).
 
         Raises:
-            InputError: ANTs gives up, which it does on images that hold no brain.
+            RegistrationFailed: ANTs gives up, which it does on images that hold no brain.
         """
         fixed = _resampled(_to_ants(patient), self.spacing)
         moving = _resampled(_to_ants(atlas), self.spacing)
@@ -82,7 +91,9 @@ class AntsRegistration:
                 reg_iterations=self.iterations, grad_step=self.gradient_step, flow_sigma=self.flow_sigma,
             )  # fmt: skip
         except (RuntimeError, ValueError) as error:
-            raise InputError(f"ANTs could not register the T1 to the atlas ({error}): is it a brain?") from error
+            raise RegistrationFailed(
+                f"ANTs could not register the T1 to the atlas ({error}): is it a brain?"
+            ) from error
         return AntsWarp(tuple(found["fwdtransforms"]), tuple(found["invtransforms"]), folder)
 
 
@@ -180,7 +191,8 @@ def _to_ants(volume: Volume) -> ants.ANTsImage:
 
 
 def _resampled(image: ants.ANTsImage, spacing: float) -> ants.ANTsImage:
-    """Linear resampling to isotropic voxels [mm]; unchanged where it would only add voxels."""
-    if spacing <= max(image.spacing):
+    """Linear resampling of the voxel edges that are shorter than `spacing` [mm]."""
+    if spacing <= min(image.spacing):
         return image
-    return ants.resample_image(image, (spacing,) * 3, use_voxels=False, interp_type=0)
+    edges = tuple(max(spacing, edge) for edge in image.spacing)
+    return ants.resample_image(image, edges, use_voxels=False, interp_type=0)

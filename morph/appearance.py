@@ -17,6 +17,8 @@ CORE_QUANTILE = 0.9
 """Which intensities are compared: the middle one of an edema, the bright ones of a core, whose necrosis is dark."""
 LEAST_MIRROR = 0.1
 """Share of a mask whose mirror image must be healthy brain; below, the whole healthy brain is compared with."""
+THIN = 1.0
+"""Volume [ml] of edema beyond the core below which it is a rim, and the whole edema is looked at (ours)."""
 INSET = 3.0
 """Depth [mm] below its outermost voxel at which the brain's section is measured: a complete brain ends round."""
 
@@ -26,7 +28,8 @@ def flair_contrast(patient: Patient) -> float | None:
     if patient.flair is None:
         return None
     beyond = patient.masks.edema & ~patient.masks.core
-    return _contrast(patient.flair.array, beyond if beyond.any() else patient.masks.edema, patient, FLAIR_QUANTILE)
+    is_thin = np.count_nonzero(beyond) * patient.t1.voxel_volume < THIN
+    return _contrast(patient.flair.array, patient.masks.edema if is_thin else beyond, patient, FLAIR_QUANTILE)
 
 
 def core_contrast(patient: Patient) -> float | None:

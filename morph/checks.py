@@ -8,7 +8,7 @@ fit reaches Dice above .8, and one below .4 explains less than half of what is v
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -27,6 +27,8 @@ EDGE_SHARE = 0.02
 """How close to the edge of its range a threshold may lie, as a share of the range (ours)."""
 LEAST_GAIN = 0.01
 """What a push must take off the loss before it counts as helping: it is searched for longer than no push (ours)."""
+FAMILIAR = 0.6
+"""Mean Dice of the network's tumor with the masks below which they are unlike its training data (ours)."""
 VISIBLE = 0.1
 """Density [1] above which a voxel counts as invaded when the size of an answer is checked (ours)."""
 
@@ -67,7 +69,12 @@ def at_most(name: str, value: float, warn: float, fail: float, subject: str) -> 
 
 
 def check_answer(
-    fit: Fit, density: NDArray[np.float32], focus: Patient, posterior: Posterior | None, sampled: bool
+    fit: Fit,
+    density: NDArray[np.float32],
+    focus: Patient,
+    posterior: Posterior | None,
+    sampled: bool,
+    matter: NDArray[np.bool_] | None,
 ) -> list[Check]:
     """Does the tumor explain the masks, with numbers that are possible and a density that is neither none nor all?
 
@@ -77,13 +84,14 @@ def check_answer(
         focus: the patient with the masks of what was fitted.
         posterior: what else the masks allow.
         sampled: whether that was asked for; without a posterior, no tumor was possible then.
+        matter: where the patient has tissue, bool (x, y, z), if that is known.
     """
     return [
         *check_fit(fit),
         *check_thresholds(fit),
         *check_ranges(fit.estimate),
         *check_patient_fit(density, fit, focus.masks.core, focus.masks.edema),
-        *check_density(density, focus.brain),
+        *check_density(density, focus.brain if matter is None else matter),
         *(check_posterior(posterior) if sampled else []),
     ]
 
@@ -131,19 +139,26 @@ def check_ranges(estimate: Estimate) -> list[Check]:
     return checks
 
 
-def check_network(estimate: Estimate | None, moved: float) -> list[Check]:
-    """Did the network give a finite answer whose origin [mm outside tissue] can be one?"""
-    finite = at_least("network_finite", float(estimate is not None), 1.0, -np.inf, "number of finite network answers")
+def check_network(estimate: Estimate | None, moved: float, is_needed: bool) -> list[Check]:
+    """Did the network give a finite answer whose origin [mm outside tissue] can be one? Without a search it must."""
+    fail, subject = 1.0 if is_needed else -np.inf, "number of finite network answers"
+    finite = at_least("network_finite", float(estimate is not None), 1.0, fail, subject)
     far = at_most("network_origin_in_tissue", moved, 8.0, np.inf, "distance in mm of the network's origin from tissue")
     return [finite] if estimate is None else [finite, far]
 
 
+def check_explained(fit: Fit) -> Check:
+    """Does the network's own tumor look like the masks? If not, they are unlike those that it was trained on."""
+    dice, subject = (fit.core_dice + fit.edema_dice) / 2, "mean Dice of the network's core and edema with the visible"
+    return at_least("network_explains_masks", dice, FAMILIAR, -np.inf, subject)
+
+
 def check_density(density: NDArray[np.float32], brain: NDArray[np.bool_]) -> list[Check]:
-    """Is the answer, on the patient's grid, a tumor: neither nothing nor everything?"""
+    """Is the answer, on the patient's grid, a tumor: neither nothing nor all of the brain that can hold one?"""
     invaded = float(np.count_nonzero(density[brain] >= VISIBLE)) / max(int(brain.sum()), 1)
     return [
         at_least("density_not_empty", float(density.max()), VISIBLE, VISIBLE, "highest density"),
-        at_most("density_not_everywhere", invaded, 0.5, 0.8, f"share of the brain with density >= {VISIBLE}"),
+        at_most("density_not_everywhere", invaded, 0.5, 0.8, f"share of the tissue with density >= {VISIBLE}"),
     ]
 
 
@@ -185,6 +200,13 @@ def check_push(push: Push, fit: Fit) -> list[Check]:
         ),
         at_least("push_gain", gain, LEAST_GAIN, -np.inf, "what pushing takes off the first model's loss"),
     ]  # fmt: skip
+
+
+def check_rejected_push(failed: Sequence[str]) -> Check:
+    """The tumor that pushes was rejected by these checks; the answer is the first model's."""
+    check = at_least("push_accepted", 0.0, 1.0, -np.inf, "")
+    reason = f"the tumor that pushes failed {', '.join(failed)}: the answer is that of growth alone"
+    return replace(check, message=reason)
 
 
 def check_estimate(estimate: Estimate, found: Estimate, extent: NDArray[np.float64]) -> list[Check]:

@@ -1,6 +1,7 @@
 """Several foci: the model has one origin, so only the largest focus is fitted; the others are kept apart.
 
-Parts of the core that lie within `JOIN` of each other count as one focus; the edema goes to the nearest one.
+Parts of the core that lie within `JOIN` of each other count as one focus; the edema goes to the nearest one. A part of
+the edema that is further than `JOIN` from any edema with a core in it is a focus of its own.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from morph.resample import bounding_box
@@ -15,9 +17,22 @@ from morph.segmentation import Masks
 from morph.volume import Volume
 
 JOIN = 5.0
-"""Distance [mm] up to which two parts of the core may belong to one tumor (ours)."""
+"""Distance [mm] up to which two parts may belong to one tumor (ours)."""
 SPECK = 0.5
 """Volume [ml] below which a focus is taken for noise of the outline and left with the largest (ours)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unfitted:
+    """What is seen and not explained by the model.
+
+    Attributes:
+        core: bool (x, y, z); empty where nothing but edema is seen.
+        edema: bool (x, y, z), contains the core.
+    """
+
+    core: NDArray[np.bool_]
+    edema: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +46,7 @@ class Foci:
     """
 
     largest: Masks
-    others: Masks | None
+    others: Unfitted | None
     second: float
 
 
@@ -39,19 +54,27 @@ def split_foci(masks: Masks, t1: Volume) -> Foci:
     """Find the largest focus of a tumor on the grid of its T1."""
     box = bounding_box(masks.edema, 1)
     core, edema = masks.core[box], masks.edema[box]
-    reach = ndimage.distance_transform_edt(~core, sampling=t1.spacing) <= JOIN / 2
-    groups, count = ndimage.label(reach)
-    sizes = np.bincount(groups[core], minlength=count + 1) * t1.voxel_volume
-    first = int(np.argmax(sizes))
-    apart = [group for group in range(1, count + 1) if group != first and sizes[group] >= SPECK]
-    second = float(np.sort(sizes)[-2])
-    if not apart:
+    groups, sizes = _joined(core, t1)
+    apart = [group for group in np.flatnonzero(sizes >= SPECK) if group != np.argmax(sizes)]
+    regions, extents = _joined(edema, t1)
+    extents[regions[core]] = 0  # the others show no core
+    coreless = np.flatnonzero(extents >= SPECK)
+    second = float(max(np.sort(sizes)[-2], extents.max()))
+    if not apart and not len(coreless):
         return Foci(masks, None, second)
     nearest = ndimage.distance_transform_edt(~core, sampling=t1.spacing, return_distances=False, return_indices=True)
-    elsewhere = np.isin(groups[tuple(nearest)], apart)
+    elsewhere = np.isin(groups[tuple(nearest)], apart) | np.isin(regions, coreless)
     parts = []
     for part in (~elsewhere, elsewhere):
         inner, outer = np.zeros_like(masks.core), np.zeros_like(masks.edema)
         inner[box], outer[box] = core & part, edema & part
-        parts.append(replace(masks, core=inner, edema=outer))
-    return Foci(parts[0], parts[1], second)
+        parts.append((inner, outer))
+    (core, edema), others = parts
+    return Foci(replace(masks, core=core, edema=edema), Unfitted(*others), second)
+
+
+def _joined(mask: NDArray[np.bool_], t1: Volume) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Parts of a mask within `JOIN` of each other: numbers from 1 on in and around it, (x, y, z), and volumes [ml]."""
+    groups, count = ndimage.label(ndimage.distance_transform_edt(~mask, sampling=t1.spacing) <= JOIN / 2)
+    volumes = np.asarray(np.bincount(groups[mask], minlength=count + 1) * t1.voxel_volume, dtype=np.float64)
+    return groups.astype(np.int32), volumes

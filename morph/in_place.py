@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import InputError, simulate
-from morph.checks import Check, Verdict, check_answer, check_network, check_size, worst
+from morph.checks import Check, Verdict, check_answer, check_explained, check_network, check_size, worst
 from morph.evidence import Estimate
 from morph.fallback import distance_density
 from morph.foci import Foci, split_foci
@@ -23,7 +23,7 @@ from morph.input_checks import check_appearance, check_foci, check_inputs, check
 from morph.patient import Patient, crop
 from morph.pipeline import MARGIN
 from morph.posterior import PosteriorSettings, find_tumor
-from morph.refine import RefinementSettings
+from morph.refine import RefinementSettings, hold
 from morph.registration import Interpolation
 from morph.resample import average_onto, bounding_box, resample
 from morph.scene import Scene, patient_scene
@@ -117,17 +117,16 @@ def _personalize(
         check_masks(patient.masks.edema, tissue.matter),
         *(check_appearance(patient) if patient.t1ce is not None or patient.flair is not None else ()),
     ]
-    density = None
+    density, shown = None, show_tumor_as_tissue(tissue, patient.masks.edema & patient.brain)
     if worst(checks) != "fail":
         announce(f"search the tumor, starting from the {start}")
-        shown = show_tumor_as_tissue(tissue, patient.masks.edema & patient.brain)
         scene = patient_scene(focus, SameWorld(), brain, shown)
         density = _solve(scene, focus, brain if start == "network" else None, settings, checks)
     if density is None or worst(checks) == "fail":
         announce("a check failed: fall back to distances")
-        fallback = patient.t1.with_array(distance_density(patient.masks, patient.t1))
+        fallback = patient.t1.with_array(distance_density(patient.masks, patient.t1, shown.matter))
         return Answer(fallback, "fallback", start, tuple(checks))
-    return Answer(_with_others(density, foci), "refined", start, tuple(checks))
+    return Answer(_with_others(density, foci, shown.matter), "refined", start, tuple(checks))
 
 
 def _solve(scene: Scene, focus: Patient, brain: Brain | None, settings: Settings, checks: list[Check]) -> Volume | None:
@@ -137,10 +136,12 @@ def _solve(scene: Scene, focus: Patient, brain: Brain | None, settings: Settings
         return None
     estimate = None if brain is None else _ask_network(focus, brain, checks)
     start = None if estimate is None else scene.from_atlas(estimate)
+    if start is not None:
+        checks.append(check_explained(hold(start, scene.coarse)))
     fit, posterior = find_tumor(scene, start, *settings)
     result = simulate([fit.estimate.parameters()], scene.fine.atlas)
     density = scene.deliver(result.density[0])
-    checks += check_answer(fit, density.array, focus, posterior, settings[1] is not None)
+    checks += check_answer(fit, density.array, focus, posterior, settings[1] is not None, scene.drawn.matter)
     checks.append(check_size(float(result.volumes[0])))
     return density if posterior is None else posterior.density_mean
 
@@ -151,13 +152,13 @@ def _ask_network(focus: Patient, brain: Brain, checks: list[Check]) -> Estimate 
         majority(average_onto(focus.t1.with_array(mask), coarse.grid)) for mask in (focus.masks.core, focus.masks.edema)
     )
     estimate = estimate_tumor(core, edema, brain)
-    checks += check_network(estimate, 0.0 if estimate is None else distance_to_tissue(estimate, coarse))
+    checks += check_network(estimate, 0.0 if estimate is None else distance_to_tissue(estimate, coarse), False)
     return estimate
 
 
-def _with_others(density: Volume, foci: Foci) -> Volume:
+def _with_others(density: Volume, foci: Foci, matter: NDArray[np.bool_]) -> Volume:
     """The density, and a falloff with distance around the foci that the model did not explain."""
     if foci.others is None:
         return density
     like = density.with_array(np.ones_like(density.array))
-    return density.with_array(np.maximum(density.array, distance_density(foci.others, like)))
+    return density.with_array(np.maximum(density.array, distance_density(foci.others, like, matter)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,11 +20,11 @@ BRAIN_VOLUME = (900.0, 2000.0)
 
 def check_patient(patient: Patient) -> list[Check]:
     """Are the images those of a whole brain, and do the masks lie where the images show a tumor?"""
-    thickness = float(patient.t1.spacing.max())
+    coarsest = max(float(patient.t1.spacing.max()), patient.mask_spacing)
     return [
         *check_inputs(patient.masks.core, patient.masks.edema, patient.brain),
         check_volume(float(np.count_nonzero(patient.brain)) * patient.t1.voxel_volume),
-        at_most("voxel_size", thickness, 2.5, 8.0, "longest voxel edge of the T1 in mm"),
+        at_most("voxel_size", coarsest, 2.5, 8.0, "longest voxel edge of the T1 and of the masks as given in mm"),
         at_most("brain_complete", largest_end(patient), 0.30, 0.70, "largest end section of the brain, as a share,"),
         *check_appearance(patient),
     ]
@@ -57,7 +59,8 @@ def check_appearance(patient: Patient) -> list[Check]:
         checks.append(at_least("flair_shows_edema", flair, 0.5, 0.0, subject))
     if core is not None:
         subject = f"bright parts of T1Gd in the core less its mirror image, {unit}"
-        checks.append(at_least("t1gd_shows_core", core, 0.3, 0.0, subject))
+        agrees = any(check.verdict == "pass" for check in checks)  # then the masks are this patient's: no enhancement
+        checks.append(at_least("t1gd_shows_core", core, 0.3, -np.inf if agrees else 0.0, subject))
     if flair is None and core is None:
         subject = f"darkness of T1 in the tumor less its mirror image (no FLAIR, no T1Gd given), {unit}"
         checks.append(at_least("t1_shows_tumor", t1_contrast(patient), 0.1, -np.inf, subject))
@@ -73,6 +76,12 @@ def check_foci(foci: Foci) -> Check:
 def check_orientation(margin: float) -> Check:
     """Does the patient's T1 lie the way its affine says? (see `morph.orientation`)."""
     return at_least("orientation", margin, 0.08, 0.0, "lead of the T1's orientation over any other, in correlation,")
+
+
+def check_found(reason: str | None) -> Check:
+    """Was the atlas brought onto the patient at all? Otherwise a reason is given."""
+    found = at_least("registration_found", float(reason is None), 1.0, 1.0, "number of registrations found")
+    return found if reason is None else replace(found, message=reason)
 
 
 def check_registration(quality: Quality) -> list[Check]:

@@ -1,4 +1,6 @@
-"""Does the T1 lie the way its affine says? A turned brain registers well enough to pass for a tilted one.
+"""Does the T1 lie the way its affine says, to quarter turns and mirror images?
+
+A turned brain registers well enough to pass for a tilted one.
 
 Both brains are cut to their bounding boxes and shrunk to a small cube, tumor left out. The patient's cube must
 correlate better with the atlas as it is than with the atlas turned or mirrored in any of the other ways; left and

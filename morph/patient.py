@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from engine import InputError
 from morph.dicom_input import Series, read_image, read_series
@@ -32,7 +33,8 @@ MASKS = ("seg", "core", "edema", "brain")
 IMAGES = ("t1", "t1ce", "flair")
 """What may come as the folder of a DICOM series."""
 LEAST_KEPT = 0.8
-"""Share of a file's volume that must lie inside the T1's image when it comes on another grid (ours)."""
+"""Share of a file's volume that must lie inside the T1's image when it comes on another grid; of an image it is
+enough that it shows this share of the T1's brain (ours)."""
 FRACTION_SLACK = 0.01
 """How far beyond 0 and 1 a fraction may lie: what interpolation overshoots (ours)."""
 NEGATIVE_SHARE = 0.01
@@ -52,6 +54,7 @@ class Patient:
         tissue: the patient's own maps on the T1's grid; None to take the atlas'.
         files: where everything was read from.
         series: the DICOM series that contours refer to: the one given, or the T1's own; None without DICOM.
+        mask_spacing: longest voxel edge [mm] of the masks as they came; 0 where they did not come from a file.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Patient:
     tissue: Tissue | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     series: Series | None = None
+    mask_spacing: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse a T1 that shows no brain, and masks that lie beside it."""
@@ -94,6 +98,16 @@ def crop(patient: Patient, box: tuple[slice, ...]) -> Patient:
         tissue = Tissue(white, gray, csf, patient.tissue.source)
     t1ce, flair = (None if image is None else cut(image, box) for image in (patient.t1ce, patient.flair))
     return replace(patient, t1=cut(patient.t1, box), masks=masks, tissue=tissue, t1ce=t1ce, flair=flair)
+
+
+def distance_to_brain(point: NDArray[np.float64], patient: Patient) -> float:
+    """How far [mm] a world point lies outside the brain; infinite outside the image."""
+    voxel = np.round(patient.t1.to_voxel(point)).astype(int)
+    if np.any(voxel < 0) or np.any(voxel >= patient.brain.shape):
+        return float("inf")
+    if patient.brain[tuple(voxel)]:
+        return 0.0
+    return float(ndimage.distance_transform_edt(~patient.brain, sampling=patient.t1.spacing)[tuple(voxel)])
 
 
 def find_case(folder: str | Path) -> dict[str, Path]:
@@ -157,7 +171,9 @@ def load_patient(files: Mapping[str, str | Path], labels: Labels | str = "auto",
         _check_place(series, t1.with_array(masks.core))
     name = name or paths["t1"].resolve().parent.name
     tissue = _own_tissue(others, t1)
-    patient = Patient(name, t1, frame, masks, others.get("t1ce"), others.get("flair"), tissue, paths, series)
+    t1ce, flair = others.get("t1ce"), others.get("flair")
+    coarsest = max(float(images[role].spacing.max()) for role in ("seg", "core", "edema") if role in images)
+    patient = Patient(name, t1, frame, masks, t1ce, flair, tissue, paths, series, coarsest)
     for role in ("t1ce", "flair"):
         if role in others and not np.any(others[role].array[patient.brain] > 0):
             raise InputError(f"{paths[role]} is nowhere positive in the brain: leave it out, or give the whole image")
@@ -210,12 +226,19 @@ def _on_t1(volume: Volume, t1: Volume, role: str, path: Path) -> Volume:
         return volume
     placed = resample(volume, t1, 0 if role in MASKS else 1)
     before, after = (np.count_nonzero(v.array) * v.voxel_volume for v in (volume, placed))
-    if after < LEAST_KEPT * before:
+    if after < LEAST_KEPT * before and not (role in IMAGES and _covers(volume, t1)):
         raise InputError(
             f"{path} lies beside the T1: {100 * (1 - after / before):.0f}% of it falls outside; "
             "are both affines right, and do both show the same patient?"
         )
     return placed
+
+
+def _covers(image: Volume, t1: Volume) -> bool:
+    """Whether an image shows most of the T1's brain, whatever it shows beside it."""
+    places = image.to_voxel(t1.to_world(np.argwhere(t1.array > 0)))
+    shown = np.all((places >= -0.5) & (places <= np.array(image.array.shape) - 0.5), axis=1)
+    return bool(shown.mean() >= LEAST_KEPT) if len(shown) else False
 
 
 def _own_tissue(images: Mapping[str, Volume], t1: Volume) -> Tissue | None:

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from engine import InputError
 from engine.parameters import Parameters
@@ -18,19 +17,22 @@ from morph.answer import Personalization
 from morph.checks import (
     check_answer,
     check_estimate,
+    check_explained,
     check_network,
     check_origin,
     check_push,
+    check_rejected_push,
     check_size,
     worst,
 )
 from morph.evidence import Estimate, Fit
 from morph.fallback import distance_density
-from morph.foci import split_foci
+from morph.foci import Unfitted, split_foci
 from morph.growth import grow
 from morph.inference import Brain, distance_to_tissue, estimate_tumor, majority
 from morph.input_checks import (
     check_foci,
+    check_found,
     check_masks,
     check_orientation,
     check_patient,
@@ -41,13 +43,14 @@ from morph.input_checks import (
 )
 from morph.mass_effect import MassEffect, Push, let_push, measure_push, seen_place
 from morph.orientation import orientation_margin
-from morph.patient import Patient, crop
+from morph.patient import Patient, crop, distance_to_brain
 from morph.posterior import PosteriorSettings, find_tumor
 from morph.quality import measure_quality
-from morph.refine import RefinementSettings
-from morph.registration import TUMOR_MARGIN, Registration, Warp, grow_mask
+from morph.refine import RefinementSettings, hold
+from morph.registration import TUMOR_MARGIN, Registration, RegistrationFailed, Warp, grow_mask
 from morph.resample import average_onto, bounding_box
-from morph.scene import SPACES, Masks, Scene, atlas_scene, patient_scene, working_grid
+from morph.scene import SPACES, Scene, atlas_scene, masks_on_atlas, patient_scene, working_grid
+from morph.segmentation import Masks
 from morph.stopwatch import Announce, Stopwatch
 from morph.tissue import Tissue, classify, normalized, show_tumor_as_tissue
 from morph.uncertainty import Posterior
@@ -134,8 +137,9 @@ class Road:
         if worst(self.checks) == "fail":
             return self._fall_back()
         with self.watch.stage("registration", "register the atlas to the patient"):
-            warp = registration.register(self.patient.t1, self.brain.t1, self.hidden)
-            self.scale = warp.affine_scale
+            warp = self._register(registration)
+        if warp is None:
+            return self._fall_back()
         with self.watch.stage("quality", "look at the registration"):
             self._look_at(warp)
         if worst(self.checks) == "fail":
@@ -146,16 +150,29 @@ class Road:
         if worst(self.checks) == "fail":
             return self._fall_back()
         with self.watch.stage("network", "estimate the tumor"):
-            self._ask_network(warp)
+            start = self._ask_network(warp, scene, is_needed=refinement is None)
+        if worst(self.checks) == "fail":
+            return self._fall_back()
         with self.watch.stage("refinement", "search the tumor" if refinement else "keep the estimate"):
-            start = None if self.estimate is None else scene.from_atlas(self.estimate)
             first, self.posterior = find_tumor(scene, start, refinement, self.uncertainty)
-            fit = first
+        method = "refined" if refinement else "network"
         if self.effect is not None:
             with self.watch.stage("mass_effect", "let the tumor push"):
-                scene, fit = let_push(scene, first, self.effect, refinement)
+                rest, fit = let_push(scene, first, self.effect, refinement)
+            return self._answer_pushed((scene, first), (rest, fit), method)
         with self.watch.stage("simulation", "simulate the tumor in full"):
-            return self._answer(scene, first, fit, "refined" if refinement else "network")
+            return self._answer(scene, first, first, method)
+
+    def _register(self, registration: Registration) -> Warp | None:
+        """The warp, if there is one."""
+        try:
+            warp = registration.register(self.patient.t1, self.brain.t1, self.hidden)
+        except RegistrationFailed as failure:
+            self.checks.append(check_found(str(failure)))
+            return None
+        self.checks.append(check_found(None))
+        self.scale = warp.affine_scale
+        return warp
 
     def _look_at(self, warp: Warp) -> None:
         """Checks of the registration."""
@@ -180,10 +197,10 @@ class Road:
         self.tissue = show_tumor_as_tissue(seen, self.whole.masks.edema & patient.brain)
         return patient_scene(patient, warp, self.brain, self.tissue)
 
-    def _ask_network(self, warp: Warp) -> None:
-        """The network's estimate from the masks on the atlas."""
+    def _ask_network(self, warp: Warp, scene: Scene, is_needed: bool) -> Estimate | None:
+        """The network's estimate from the masks on the atlas, in the scene's space."""
         if self.brain.estimator is None:
-            return
+            return None
         coarse = self.brain.coarse
         core, edema = (
             majority(average_onto(self.brain.t1.with_array(mask), coarse.grid))
@@ -191,7 +208,23 @@ class Road:
         )
         self.estimate = estimate_tumor(core, edema, self.brain)
         moved = 0.0 if self.estimate is None else distance_to_tissue(self.estimate, coarse)
-        self.checks += check_network(self.estimate, moved)
+        self.checks += check_network(self.estimate, moved, is_needed)
+        if self.estimate is None:
+            return None
+        start = scene.from_atlas(self.estimate)
+        self.checks.append(check_explained(hold(start, scene.coarse)))
+        return start
+
+    def _answer_pushed(self, plain: tuple[Scene, Fit], pushed: tuple[Scene, Fit], method: str) -> Personalization:
+        """The answer that pushes or, where that is rejected, the one that does not; each with its scene."""
+        before = list(self.checks)
+        with self.watch.stage("simulation", "simulate the tumor in full"):
+            answer = self._answer(pushed[0], plain[1], pushed[1], method)
+            if answer.method != "fallback":
+                return answer
+            failed = [check.name for check in answer.checks if check.verdict == "fail"]
+            self.checks = [*before, check_rejected_push(failed)]
+            return self._answer(plain[0], plain[1], plain[1], method)
 
     def _answer(self, scene: Scene, first: Fit, fit: Fit, method: str) -> Personalization:
         """The density of a fit on the T1's grid, if it passes its checks; `first` is the first model's fit."""
@@ -202,9 +235,9 @@ class Road:
         pushed = result.pushed[0] if result.pushed else None
         origin = seen_place(fit.estimate, pushed, scene) if pushed else scene.place_of(fit.estimate)
         self.checks += [
-            *check_answer(fit, density.array, self.patient, self.posterior, sampled),
+            *check_answer(fit, density.array, self.patient, self.posterior, sampled, self.matter),
             *([] if self.estimate is None else check_estimate(self.estimate, found, self.brain.fine.grid.extent)),
-            check_origin(_distance_to_brain(origin, self.patient)),
+            check_origin(distance_to_brain(origin, self.patient)),
             check_size(float(result.volumes[0]) * (found.mu1 / fit.estimate.mu1) ** 3),
         ]
         push = None
@@ -216,7 +249,7 @@ class Road:
         if worst(self.checks) == "fail":
             return self._fall_back(found, fit)
         if self.posterior is not None and self.others is not None:
-            self.posterior = self.posterior.with_others(distance_density(self.others, self.patient.t1))
+            self.posterior = self.posterior.with_others(self._falloff(self.others))
         parameters = replace(fit.estimate, mu1=fit.estimate.mu1 * scene.scale).parameters()
         return self._finish(self._with_others(density), method, parameters, origin, found, fit, push)
 
@@ -224,12 +257,21 @@ class Road:
         """The density, and a falloff with distance around the foci that the model did not explain."""
         if self.others is None:
             return density
-        return density.with_array(np.maximum(density.array, distance_density(self.others, self.patient.t1)))
+        return density.with_array(np.maximum(density.array, self._falloff(self.others)))
+
+    @property
+    def matter(self) -> NDArray[np.bool_] | None:
+        """Where the patient has tissue, bool (x, y, z); None as long as that is not known."""
+        return None if self.tissue is None else self.tissue.matter
+
+    def _falloff(self, masks: Masks | Unfitted) -> NDArray[np.float32]:
+        """A density that needs no model."""
+        return distance_density(masks, self.patient.t1, self.matter)
 
     def _fall_back(self, found: Estimate | None = None, fit: Fit | None = None) -> Personalization:
         """A density that needs no model, for an answer that did not pass its checks."""
         with self.watch.stage("fallback", "a check failed: fall back to distances"):
-            density = self.whole.t1.with_array(distance_density(self.whole.masks, self.whole.t1))
+            density = self.whole.t1.with_array(self._falloff(self.whole.masks))
         return self._finish(density, "fallback", None, None, found, fit)
 
     def _finish(
@@ -257,20 +299,3 @@ class Road:
         whole = np.zeros(self.full.array.shape, dtype=np.float32)
         whole[self.box] = array
         return self.full.with_array(whole)
-
-
-def masks_on_atlas(patient: Patient, warp: Warp, brain: Brain) -> Masks:
-    """Core and edema on the atlas' native grid, both in one nearest-neighbor step, bool (x, y, z)."""
-    labels = patient.t1.with_array(patient.masks.core.astype(np.float32) + patient.masks.edema)
-    warped = warp.to_atlas(labels, brain.t1, "nearest").array
-    return warped > 1.5, warped > 0.5
-
-
-def _distance_to_brain(point: NDArray[np.float64], patient: Patient) -> float:
-    """How far [mm] a world point lies outside the brain; infinite outside the image."""
-    voxel = np.round(patient.t1.to_voxel(point)).astype(int)
-    if np.any(voxel < 0) or np.any(voxel >= patient.brain.shape):
-        return float("inf")
-    if patient.brain[tuple(voxel)]:
-        return 0.0
-    return float(ndimage.distance_transform_edt(~patient.brain, sampling=patient.t1.spacing)[tuple(voxel)])

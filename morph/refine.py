@@ -151,7 +151,7 @@ def refine(coarse: Evidence, fine: Evidence, estimate: Estimate | None, settings
     if settings is None:
         if estimate is None:
             raise InputError("refine=false keeps the network's answer, and there is none: refine")
-        return fine.compare([_moved(estimate, fine)])[0]
+        return hold(estimate, fine)
     start = best_start(coarse, estimate)
     search = Search(start.estimate, settings.pull, start)
     search.run(coarse, settings.evaluations, 1.0, settings)
@@ -165,7 +165,7 @@ def best_start(evidence: Evidence, estimate: Estimate | None) -> Fit:
     guess = min(guesses, key=lambda fit: fit.loss)
     if estimate is None:
         return guess
-    known = evidence.compare([_moved(estimate, evidence)])[0]
+    known = hold(estimate, evidence)
     return guess if guess.loss < known.loss - START_MARGIN else known
 
 
@@ -190,6 +190,6 @@ def _radius(volume: float) -> float:
     return float((3.0 * volume / (4.0 * np.pi)) ** (1.0 / 3.0))
 
 
-def _moved(estimate: Estimate, evidence: Evidence) -> Estimate:
-    """The estimate with its origin in the tissue of this grid."""
-    return replace(estimate, origin=evidence.in_tissue(np.asarray(estimate.origin)))
+def hold(estimate: Estimate, evidence: Evidence) -> Fit:
+    """An estimate, its origin moved into the tissue of the grid, held against the masks."""
+    return evidence.compare([replace(estimate, origin=evidence.in_tissue(np.asarray(estimate.origin)))])[0]

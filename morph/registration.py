@@ -13,11 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from engine import InputError
 from morph.volume import Volume
 
 Interpolation = Literal["linear", "nearest"]
 TUMOR_MARGIN = 3.0
 """How far [mm] beyond the visible edema the metric looks away: blurred edges and compressed tissue (ours)."""
+
+
+class RegistrationFailed(InputError):
+    """No correspondence was found."""
 
 
 class Warp(Protocol):
@@ -58,6 +63,9 @@ class Registration(Protocol):
             patient: skull-stripped T1.
             atlas: skull-stripped T1.
             ignore: voxels of the patient that the metric does not see, bool (x, y, z).
+
+        Raises:
+            RegistrationFailed: none is found.
         """
         ...
 

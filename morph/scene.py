@@ -92,6 +92,13 @@ def atlas_scene(patient: Patient, warp: Warp, brain: Brain, masks: Masks) -> Sce
     )
 
 
+def masks_on_atlas(patient: Patient, warp: Warp, brain: Brain) -> Masks:
+    """Core and edema on the atlas' native grid, both in one nearest-neighbor step, bool (x, y, z)."""
+    labels = patient.t1.with_array(patient.masks.core.astype(np.float32) + patient.masks.edema)
+    warped = warp.to_atlas(labels, brain.t1, "nearest").array
+    return warped > 1.5, warped > 0.5
+
+
 def patient_scene(patient: Patient, warp: Warp, brain: Brain, tissue: Tissue) -> Scene:
     """The patient's own anatomy, with the visible tumor as it was drawn.
 

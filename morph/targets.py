@@ -8,14 +8,10 @@ centers lie within the margin of a core voxel's center. Sulci narrower than `SUL
 `ctv_probability`: where P(c > threshold) reaches a chosen probability. The core belongs to each of them, and around
 foci that the model does not explain the density is the falloff with distance that is delivered there.
 
-A detour's length comes from the eikonal equation |grad d| = 1, solved twice by first-order fast marching (ITK), with
-barriers and without: the difference is what is added to the exact Euclidean distance, so that errors of the scheme
-cancel where nothing is in the way. Ways lead through the centers of voxels, half a voxel away from a wall's corner;
-behind a wall with a hole they come out 0.3 mm too short to 1.6 mm too long, 0.7 mm on average, at voxels of 1 mm.
+How distances are measured: `morph.distances`.
 
 Source: Niyazi et al., ESTRO-EANO guideline on target delineation and radiotherapy details for glioblastoma,
 Radiotherapy and Oncology 184 (2023) 109663; Niyazi et al., ESTRO-ACROP guideline, likewise 118 (2016) 35-42.
-Sethian, A fast marching level set method, PNAS 93 (1996) 1591-1595.
 """
 
 from __future__ import annotations
@@ -25,27 +21,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import SimpleITK
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from engine import InputError
 from morph.answer import Personalization
+from morph.distances import Mask, margin_distances
 from morph.patient import Patient
 from morph.resample import bounding_box
 from morph.uncertainty import LEVELS
 
-Mask = NDArray[np.bool_]
 MARGINS = {"ctv_15mm": 15.0, "ctv_20mm": 20.0}
 """Names of the standard volumes and their margins [mm]."""
 STANDARD = "ctv_15mm"
 """The one that ctv_density is as large as."""
 SULCUS = 4.0
 """Width [mm] up to which CSF between tissue of a margin belongs to it (ours)."""
-SHELL = 1
-"""Voxels of the core's rim that fast marching sees; its inside is at distance 0 anyhow (ours)."""
-BARRED = 1e-12
-"""Speed where no way leads; fast marching divides by it and ends long before (ours)."""
 TISSUE = 2
 """Labels of a tissue map from which on it is no CSF (see `morph.tissue.Tissue.labels`)."""
 
@@ -125,34 +116,6 @@ def target_volumes(patient: Patient, answer: Personalization, settings: TargetSe
     return Targets(masks, record)
 
 
-def margin_distances(
-    core: Mask, medium: Mask, spacing: NDArray[np.float64], reach: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """How far voxels lie from the core, straight and inside a medium.
-
-    Args:
-        core: bool (x, y, z), not empty.
-        medium: where the way may go, bool (x, y, z), with the core.
-        spacing: voxel edges [mm], (3,).
-        reach: distances beyond this one [mm] may come out infinite.
-
-    Returns:
-        Euclidean distance [mm] between voxel centers, and the same with the detours around what is not medium, inside
-        it; both float32 (x, y, z), 0 in the core, infinite where they exceed the reach.
-    """
-    box = bounding_box(core, int(np.ceil((reach + SULCUS) / spacing.min())))
-    inner, free = core[box], medium[box]
-    straight = ndimage.distance_transform_edt(~inner, sampling=spacing).astype(np.float32)
-    near = (straight <= reach) & ~ndimage.binary_erosion(inner, iterations=SHELL)
-    reached, unhindered = (_march(inner, inside, spacing, 2 * reach) for inside in (near & free, near))
-    detour = np.subtract(reached, unhindered, out=np.full_like(reached, np.inf), where=np.isfinite(reached))
-    bent = straight + np.maximum(detour, 0)
-    bent[inner] = 0
-    direct, around = (np.full(core.shape, np.inf, dtype=np.float32) for _ in range(2))
-    direct[box], around[box] = np.where(straight <= reach, straight, np.inf), bent
-    return direct, around
-
-
 def fill_sulci(reached: Mask, allowed: Mask, spacing: NDArray[np.float64]) -> Mask:
     """A volume with the narrow gaps in it closed (`SULCUS`), inside what is allowed; all bool (x, y, z)."""
     box = bounding_box(reached, int(np.ceil(SULCUS / spacing.min())))
@@ -185,19 +148,6 @@ def highest_density(
     order = np.lexsort([distance[tuple(tied.T)] for distance in reversed(distances)])
     chosen[tuple(tied[order[: size - np.count_nonzero(chosen)]].T)] = True
     return chosen, float(level) if np.isfinite(level) else None
-
-
-def _march(core: Mask, medium: Mask, spacing: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
-    """Distance [mm] from the core inside a medium, infinite where no way leads or beyond the limit; (x, y, z)."""
-    speed = SimpleITK.GetImageFromArray(np.where(medium, 1.0, BARRED).T)
-    speed.SetSpacing(spacing.tolist())
-    starts = np.argwhere(core & medium).tolist()
-    marching = SimpleITK.FastMarchingImageFilter()
-    marching.SetTrialPoints(starts)
-    marching.SetInitialTrialValues([0.0] * len(starts))
-    marching.SetStoppingValue(limit)
-    reached = SimpleITK.GetArrayFromImage(marching.Execute(speed)).T
-    return np.where(medium & (reached <= limit), reached, np.inf)
 
 
 def _density_source(answer: Personalization) -> str:

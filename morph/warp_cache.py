@@ -20,6 +20,8 @@ from morph.ants import AntsRegistration, AntsWarp
 from morph.volume import Volume
 
 RECORD = "registration.json"
+RULES = 2
+"""To be raised when the same settings come to mean something else."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,14 @@ class KeptRegistration:
         """See `morph.registration.Registration`.
 
         Raises:
-            InputError: the images cannot be registered, or the folder cannot be written.
+            RegistrationFailed: the images cannot be registered.
+            InputError: the folder cannot be written.
         """
         made_from: dict[str, object] = {
             "images": _hash_images(patient, atlas, ignore),
             "settings": asdict(self.registration) | {"iterations": list(self.registration.iterations)},
             "antspyx": metadata.version("antspyx"),
+            "rules": RULES,
         }
         kept = self._read(made_from)
         if kept is not None:

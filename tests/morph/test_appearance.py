@@ -113,3 +113,37 @@ def test_specks_beside_a_tumor_are_part_of_it(patient: Patient) -> None:
     core = patient.masks.core.copy()
     core[34, 25, 20:22] = True  # 0.09 ml
     assert split_foci(Masks(core, patient.masks.edema), patient.t1).others is None
+
+
+def test_an_edema_far_from_every_core_is_a_focus(patient: Patient) -> None:
+    lone = np.zeros(SIZE, dtype=bool)
+    lone[30:34, 24:28, 18:22] = True  # 2.7 ml
+    foci = split_foci(Masks(patient.masks.core, patient.masks.edema | lone), patient.t1)
+    assert check_foci(foci).verdict == "warn"
+    assert foci.others is not None and not foci.others.core.any()
+    np.testing.assert_array_equal(foci.others.edema, lone)
+    np.testing.assert_array_equal(foci.largest.edema, patient.masks.edema)
+    assert foci.second == pytest.approx(lone.sum() * patient.t1.voxel_volume)
+    near = np.roll(patient.masks.edema, 1, 0) | patient.masks.edema
+    assert split_foci(Masks(patient.masks.core, near), patient.t1).others is None
+
+
+def test_a_core_that_does_not_enhance_is_no_wrong_mask(patient: Patient) -> None:
+    assert patient.t1ce is not None
+    dark = replace(patient, t1ce=patient.t1ce.with_array(patient.t1ce.array - 120 * patient.masks.core))
+    assert verdicts(dark)["t1gd_shows_core"] == "warn"
+    assert verdicts(replace(dark, flair=None))["t1gd_shows_core"] == "fail"
+
+
+def test_a_thin_rim_of_edema_is_looked_at_with_its_core(patient: Patient) -> None:
+    rim = np.zeros(SIZE, dtype=bool)
+    rim[tuple(np.argwhere(patient.masks.edema & ~patient.masks.core)[0])] = True
+    assert patient.flair is not None
+    noisy = patient.flair.with_array(patient.flair.array - 200 * rim)
+    thin = replace(masked(patient, patient.masks.edema & ~rim, patient.masks.edema), flair=noisy)
+    assert verdicts(thin)["flair_shows_edema"] == "pass"
+
+
+def test_thick_masks_are_noticed(patient: Patient) -> None:
+    assert verdicts(replace(patient, mask_spacing=5.0))["voxel_size"] == "warn"
+    assert verdicts(replace(patient, mask_spacing=9.0))["voxel_size"] == "fail"

@@ -10,14 +10,23 @@ import numpy as np
 import pytest
 
 from engine import load_anatomy
-from morph.checks import check_network, check_patient_fit, check_ranges
+from morph.checks import check_density, check_estimate, check_network, check_origin, check_patient_fit, check_ranges
 from morph.evidence import Estimate, Fit
 from morph.inference import Brain
-from morph.input_checks import check_inputs, check_scale, check_shown
+from morph.input_checks import (
+    check_inputs,
+    check_masks,
+    check_registration,
+    check_scale,
+    check_shown,
+    check_white_matter,
+)
 from morph.orientation import orientation_margin
 from morph.patient import Patient, find_case, load_patient
 from morph.pipeline import run_pipeline
+from morph.quality import Quality
 from morph.refine import RefinementSettings, refine
+from morph.tissue import Tissue
 from morph.volume import Volume
 from tests.morph.same_place import SamePlace, place_on
 
@@ -26,7 +35,7 @@ QUICK = RefinementSettings(evaluations=12, fine_evaluations=0)
 NAMES = {
     "masks_in_brain", "edema_beyond_core", "brain_volume", "voxel_size", "brain_complete", "flair_shows_edema",
     "tumor_foci", "registration_folding", "registration_displacement", "registration_white_matter", "orientation",
-    "registration_brain_dice", "registration_correlation",
+    "registration_found", "registration_brain_dice", "registration_correlation",
     "registration_scale", "masks_in_tissue", "masks_on_grid", "fit_core", "fit_edema", "threshold_core",
     "threshold_edema", "mu1_in_range", "mu2_in_range", "patient_core", "patient_edema", "density_not_empty",
     "density_not_everywhere", "origin_in_brain", "size_in_prior",
@@ -121,10 +130,64 @@ def test_numbers_at_the_bounds_and_answers_that_are_none() -> None:
     inside, outside = Estimate(10.0, 4.0, (0.5, 0.5, 0.5)), Estimate(50.0, 2.5, (0.5, 0.5, 0.5))
     assert [check.verdict for check in check_ranges(inside)] == ["pass", "pass"]
     assert [check.verdict for check in check_ranges(outside)] == ["warn", "warn"]
-    assert [check.verdict for check in check_network(None, 0.0)] == ["warn"]
-    assert [check.verdict for check in check_network(inside, 30.0)] == ["pass", "warn"]
+    assert [check.verdict for check in check_network(None, 0.0, False)] == ["warn"]
+    assert [check.verdict for check in check_network(inside, 30.0, False)] == ["pass", "warn"]
     assert [check_scale(s).verdict for s in (1.0, 0.9, 1.4, 0.5, -1.0)] == ["pass", "pass", "warn", "fail", "fail"]
     assert [check_shown(shown).verdict for shown in (True, False)] == ["pass", "fail"]
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "doubtful", "wrong"),
+    [
+        ("registration_brain_dice", 0.97, 0.9, 0.7),
+        ("registration_correlation", 0.6, 0.3, 0.1),
+        ("registration_folding", 0.0, 0.01, 0.05),
+        ("registration_displacement", 5.0, 20.0, 50.0),
+    ],
+)
+def test_a_bad_registration_is_judged_by_each_of_its_numbers(
+    name: str, good: float, doubtful: float, wrong: float
+) -> None:
+    field = {"registration_folding": "folded"}.get(name, name.removeprefix("registration_"))
+    for value, verdict in ((good, "pass"), (doubtful, "warn"), (wrong, "fail"), (float("nan"), "fail")):
+        quality = replace(Quality(0.6, 0.97, 0.0, 5.0), **{field: value})
+        said = {check.name: check.verdict for check in check_registration(quality)}
+        assert said == dict.fromkeys(said, "pass") | {name: verdict}
+
+
+def test_a_tumor_on_no_tissue_and_white_matter_elsewhere() -> None:
+    visible, matter = (np.zeros((10, 10, 10), dtype=bool) for _ in range(2))
+    visible[:, :, :5] = True
+    for share, verdict in ((8, "pass"), (5, "warn"), (2, "fail")):
+        matter[:], matter[:share] = False, True
+        assert check_masks(visible, matter).verdict == verdict
+    white = np.zeros((10, 10, 10), dtype=np.float32)
+    white[:5] = 1
+    volume, none = Volume(white, np.eye(4)), np.zeros(white.shape, dtype=bool)
+    for moved, verdict in ((0, "pass"), (2, "pass"), (3, "warn"), (5, "fail")):
+        other = volume.with_array(np.roll(white, moved, 0))
+        tissue = (Tissue(white_matter, volume, volume, "atlas") for white_matter in (volume, other))
+        assert check_white_matter(*tissue, none).verdict == verdict
+
+
+def test_an_answer_that_is_nothing_or_everything_or_elsewhere() -> None:
+    tissue = np.ones((10, 10, 10), dtype=bool)
+    density = np.zeros(tissue.shape, dtype=np.float32)
+    for filled, verdict in ((1, "pass"), (6, "warn"), (9, "fail")):
+        density[:], density[:filled] = 0, 0.5
+        assert [check.verdict for check in check_density(density, tissue)] == ["pass", verdict]
+    assert [check.verdict for check in check_density(0 * density, tissue)] == ["fail", "pass"]
+    assert [check_origin(away).verdict for away in (0.0, 5.0, 20.0, np.inf)] == ["pass", "warn", "fail", "fail"]
+
+
+def test_a_network_and_a_fit_that_differ() -> None:
+    one, extent = Estimate(10.0, 4.0, (0.5, 0.5, 0.5)), np.full(3, 200.0)
+    for other, verdicts in (
+        (replace(one, mu1=12.0), ["pass", "pass"]),
+        (replace(one, mu1=30.0), ["pass", "warn"]),
+        (replace(one, mu1=3.0, origin=(0.5, 0.5, 0.7)), ["warn", "warn"]),
+    ):
+        assert [check.verdict for check in check_estimate(one, other, extent)] == verdicts
 
 
 def test_the_delivered_density_is_held_against_the_patients_own_masks() -> None:

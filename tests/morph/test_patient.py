@@ -11,7 +11,7 @@ import pytest
 from engine import InputError
 from morph.patient import find_case, load_patient
 from morph.segmentation import BRATS_2020, Masks, masks_from_labels
-from morph.volume import Volume
+from morph.volume import Volume, read_volume
 from tests.morph.conftest import AFFINE, make_arrays, save
 
 Case = Callable[..., Path]
@@ -189,6 +189,40 @@ def test_images_on_other_grids_are_brought_to_the_t1(case: Case) -> None:
     np.testing.assert_array_equal(padded.masks.core, whole.masks.core)
     assert padded.flair is not None and whole.flair is not None
     np.testing.assert_allclose(padded.flair.array, whole.flair.array, atol=1e-3)
+
+
+def test_a_whole_head_beside_a_cut_out_brain_is_an_image_of_it(case: Case) -> None:
+    folder = case("RAS")
+    t1, flair = (read_volume(folder / f"{role}.nii.gz") for role in ("t1", "flair"))
+    corners = np.argwhere(t1.array > 0)
+    first, last = corners.min(axis=0), corners.max(axis=0) + 1
+    box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+    affine = t1.affine.copy()
+    affine[:3, 3] = t1.to_world(first)
+    save(folder / "t1.nii.gz", t1.array[box], affine)
+    save(folder / "flair.nii.gz", np.pad(flair.array + 5, 12), t1.affine @ shifted(-12))
+    patient = load_patient(find_case(folder))
+    assert patient.flair is not None
+    np.testing.assert_allclose(patient.flair.array, flair.array[box] + 5, atol=1e-3)
+    save(folder / "flair.nii.gz", np.pad(flair.array + 5, 12), t1.affine @ shifted(40))
+    with pytest.raises(InputError, match="lies beside the T1"):
+        load_patient(find_case(folder))
+
+
+def test_the_voxels_that_masks_were_drawn_on_are_remembered(case: Case) -> None:
+    folder = case("RAS")
+    seg = read_volume(folder / "seg.nii.gz")
+    spacing = float(seg.spacing.max())
+    assert load_patient(find_case(folder)).mask_spacing == pytest.approx(spacing)
+    thick = seg.array.reshape(*seg.array.shape[:2], -1, 2)[..., 0]
+    save(folder / "seg.nii.gz", thick, seg.affine @ np.diag([1, 1, 2, 1]))
+    assert load_patient(find_case(folder)).mask_spacing == pytest.approx(2 * spacing)
+
+
+def shifted(voxels: int) -> np.ndarray:
+    affine = np.eye(4)
+    affine[:3, 3] = voxels
+    return affine
 
 
 def test_own_tissue_maps_come_together_and_are_fractions(case: Case, tmp_path: Path) -> None:

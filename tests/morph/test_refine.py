@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from engine import CORE_THRESHOLD_RANGE, Atlas, InputError, observe, simulate
 from morph.checks import at_least, at_most, check_size, check_thresholds, worst
 from morph.evidence import THRESHOLD_PULL, Estimate, Evidence, Fit, best_threshold, threshold_cost
-from morph.fallback import DECAY, distance_density
 from morph.refine import RefinementSettings, best_start, refine
-from morph.segmentation import Masks
-from morph.volume import Volume
 
 TRUTH = Estimate(6.0, 3.2, (0.65, 0.45, 0.5))
 
@@ -118,32 +114,6 @@ def test_checks_say_what_they_mean() -> None:
     assert [check_size(v).verdict for v in (5, 50, 500)] == ["warn", "pass", "warn"]
     assert worst([check_size(50), check_size(5)]) == "warn"
     assert worst([]) == "pass"
-
-
-def test_the_fallback_decays_from_the_masks() -> None:
-    axis = np.abs(np.arange(41) - 20.0)
-    distance = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
-    t1 = Volume((distance < 18).astype(np.float32), np.eye(4))
-    density = distance_density(Masks(distance < 5, distance < 9), t1)
-    ray = density[20:, 20, 20]
-    assert np.all(np.diff(ray) <= 1e-6)
-    assert ray[4] > 0.675 > ray[5] > 0.275 > ray[10] > 0
-    assert density[t1.array == 0].max() == 0
-    assert density.max() <= 1
-
-
-def test_the_fallback_is_a_margin_at_every_level() -> None:
-    x, y, z = np.indices((40, 40, 40)) - 19.5
-    brain = (x / 19) ** 2 + (y / 17) ** 2 + (z / 18) ** 2 < 1
-    edema = (np.abs(x - 2) < 5) & (np.abs(y) < 7) & (np.abs(z + 3) < 4)
-    core = edema & (x > 1)
-    spacing = np.array([1.0, 1.5, 2.0])
-    t1 = Volume(brain.astype(np.float32), np.diag([*spacing, 1.0]))
-    density = distance_density(Masks(core, edema), t1)
-    distance = ndimage.distance_transform_edt(~edema, sampling=spacing)
-    for margin in (2.6, 7.7, 14.97):  # between the distances that occur
-        level = 0.275 * np.exp(-margin / DECAY)
-        np.testing.assert_array_equal(density > level, brain & (distance < margin))
 
 
 def test_every_place_is_moved_where_a_tumor_can_start(atlas: Atlas) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import ants
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from engine import Grid
-from morph.ants import AntsRegistration, AntsWarp
+from engine import Grid, InputError
+from morph.ants import AntsRegistration, AntsWarp, _resampled
 from morph.quality import measure_quality
 from morph.registration import grow_mask
 from morph.volume import Volume
@@ -147,3 +150,27 @@ def test_masks_grow_by_millimeters() -> None:
     mask[4, 4, 4] = True
     grown = grow_mask(mask, np.array([1.0, 2.0, 4.0]), 2.0)
     assert grown.sum() == 1 + 2 * 2 + 2 * 1  # itself, two voxels each way along x, one along y, none along z
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"metric": "CC"}, "radius of 1 to 10 voxels"),
+        ({"metric": "CC", "metric_parameter": 0}, "radius of 1 to 10 voxels"),
+        ({"metric_parameter": 0}, "metric_parameter >= 1"),
+        ({"gradient_step": 0.0}, "gradient_step > 0"),
+        ({"flow_sigma": -1.0}, "flow_sigma >= 0"),
+        ({"metric": "MI"}, "use mattes or CC"),
+    ],
+)
+def test_settings_that_ants_would_misread_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        AntsRegistration(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("edges", "expected"), [((0.5, 0.5, 5.0), (2, 2, 5)), ((1, 1, 1), (2, 2, 2)), ((3, 3, 3), (3, 3, 3))]
+)
+def test_only_edges_that_are_too_short_are_made_longer(edges: tuple[float, ...], expected: tuple[float, ...]) -> None:
+    image = ants.from_numpy(np.ones((24, 24, 12), np.float32), spacing=edges)
+    np.testing.assert_allclose(_resampled(image, 2.0).spacing, expected)

@@ -15,11 +15,12 @@ from scipy import ndimage
 from engine import InputError
 from morph.answer import Personalization
 from morph.checks import Check
+from morph.distances import margin_distances
 from morph.fallback import distance_density
 from morph.foci import split_foci
 from morph.patient import Patient
 from morph.segmentation import Masks
-from morph.targets import TargetSettings, fill_sulci, highest_density, margin_distances, target_volumes
+from morph.targets import TargetSettings, fill_sulci, highest_density, target_volumes
 from morph.uncertainty import Posterior
 from morph.volume import Frame, Volume
 
