@@ -74,7 +74,7 @@ PUSHED = 2.0
 def main() -> None:
     """Run every twin through every stage."""
     defaults = {
-        "count": 10,
+        "count": 20,
         "first": 0,
         "weights": "auto",
         "deviation": DEVIATION,
