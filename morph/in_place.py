@@ -19,14 +19,22 @@ from morph.evidence import Estimate
 from morph.fallback import distance_density
 from morph.foci import Foci, split_foci
 from morph.inference import Brain, distance_to_tissue, estimate_tumor, majority
-from morph.input_checks import check_appearance, check_foci, check_inputs, check_masks, check_shown, check_volume
+from morph.input_checks import (
+    check_appearance,
+    check_cube,
+    check_foci,
+    check_inputs,
+    check_masks,
+    check_shown,
+    check_volume,
+)
 from morph.patient import Patient, crop
 from morph.pipeline import MARGIN
 from morph.posterior import PosteriorSettings, find_tumor
 from morph.refine import RefinementSettings, hold
 from morph.registration import Interpolation
 from morph.resample import average_onto, bounding_box, resample
-from morph.scene import Scene, patient_scene
+from morph.scene import Scene, patient_scene, share_in_cube
 from morph.stopwatch import Announce
 from morph.tissue import Tissue, show_tumor_as_tissue
 from morph.volume import Volume, share_grid
@@ -91,7 +99,7 @@ def personalize_in_place(
         uncertainty: how to sample what the masks leave open; the density is then the mean over it, else the best fit's.
 
     Raises:
-        InputError: the patient comes without tissue maps, or the brain is too large for the working grid.
+        InputError: the patient comes without tissue maps.
     """
     box = bounding_box(patient.brain | patient.masks.edema, MARGIN)
     near = crop(patient, box)
@@ -113,6 +121,7 @@ def _personalize(
     checks = [
         *check_inputs(patient.masks.core, patient.masks.edema, patient.brain),
         check_volume(float(np.count_nonzero(patient.brain)) * patient.t1.voxel_volume),
+        check_cube(share_in_cube(patient, brain.fine.grid)),
         check_foci(foci),
         check_masks(patient.masks.edema, tissue.matter),
         *(check_appearance(patient) if patient.t1ce is not None or patient.flair is not None else ()),

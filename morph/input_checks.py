@@ -30,6 +30,11 @@ def check_patient(patient: Patient) -> list[Check]:
     ]
 
 
+def check_cube(share: float) -> Check:
+    """Does all of the brain fit into the cube that tumors are simulated in (`morph.scene.share_in_cube`)?"""
+    return at_least("brain_in_cube", share, 1.0, 1.0, "part of the T1's brain inside the cube that is simulated")
+
+
 def check_inputs(core: NDArray[np.bool_], edema: NDArray[np.bool_], brain: NDArray[np.bool_]) -> list[Check]:
     """Do the patient's masks lie in the patient's brain, and do they show two things? All bool (x, y, z)."""
     total = max(int(edema.sum()), 1)

@@ -35,6 +35,8 @@ from morph.targets import Targets
 from morph.volume import write_vectors, write_volume
 
 Write = Callable[[Path], Any]
+MARK = ".learn-morph-infer"
+"""Empty file that says that what has an answer's names in this folder may be replaced by the next answer."""
 DISTRIBUTIONS = (
     "learn-morph-infer", "numpy", "numba", "torch", "antspyx", "cma", "nibabel", "SimpleITK", "pydicom", "highdicom"
 )  # fmt: skip
@@ -50,17 +52,23 @@ def prepare_folder(layout: Layout, given: Iterable[str | Path] = ()) -> None:
         given: files that the answer is made from.
 
     Raises:
-        InputError: nothing can be written there, or a given file would be overwritten.
+        InputError: nothing can be written there, or a file would be lost that is given or not known to be an answer's.
     """
     folder = layout.folder
-    lost = {Path(path).resolve() for path in given} & {path.resolve() for path in layout.every_file()}
+    inputs = {Path(path).resolve() for path in given}
+    lost = inputs & {path.resolve() for path in layout.every_file()}
     if lost:
         raise InputError(f"out={layout.root} would overwrite {min(lost)}, which is an input: choose another folder")
+    if folder.resolve() in inputs:
+        raise InputError(f"out={layout.root} is the folder of an input series: choose another folder")
+    foreign = [path for path in layout.every_file() if path.exists()]
+    if foreign and not (folder / MARK).exists() and not layout.place(PARAMETERS).exists():
+        raise InputError(f"{foreign[0]} is there, and nothing says that an answer left it: choose another out=")
     probe = folder / f".probe-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink()
+        probe.replace(folder / MARK)
         for path in layout.every_file():
             path.unlink(missing_ok=True)
     except OSError as error:
@@ -88,6 +96,8 @@ def write_outputs(
         twin: what twin.json says, for a digital twin.
     """
     record = describe_answer(patient, answer, brain, config) | {"targets": targets.record}
+    if patient.series is not None:
+        record["dicom"] = {"series": str(patient.series.folder), "cut_off": cut_off(patient, targets)}
     written = dict(list_files(patient, answer, targets))
     report = partial(write_report, patient=patient, answer=answer, record=record, targets=targets, twin=twin)
     written["report.html"] = report
@@ -119,9 +129,20 @@ def list_files(patient: Patient, answer: Personalization, targets: Targets) -> I
     if patient.series is not None:
         masks = {name: t1.with_array(mask) for name, mask in drawn.items()}
         note = f"Verdict of its checks: {answer.verdict}. Density: {targets.record['density']}."
+        missed = cut_off(patient, targets)
+        if missed:
+            note += f" Cut off where the series ends: {', '.join(f'{k} ({v:.0%})' for k, v in missed.items())}."
         yield "rtstruct.dcm", partial(write_structures, series=patient.series, masks=masks, note=note)
         yield "segmentation.dcm", partial(write_segmentation, series=patient.series, masks=masks, note=note)
     yield "overview.png", partial(draw_overview, patient=patient, answer=answer)
+
+
+def cut_off(patient: Patient, targets: Targets) -> dict[str, float]:
+    """Target volumes that the DICOM series does not show as a whole, and the part of each that is missing [1]."""
+    if patient.series is None:
+        return {}
+    shares = {name: patient.series.missed(patient.t1.with_array(mask)) for name, mask in targets.masks.items()}
+    return {name: share for name, share in shares.items() if share > 0}
 
 
 def describe_answer(
@@ -136,7 +157,8 @@ def describe_answer(
     """
     delivered = answer.parameters is not None
     found = _estimate(answer.found)
-    pushes = (config.get("model") or {}).get("name") == "mass_effect" or answer.push is not None
+    asked = (config.get("model") or {}).get("name") == "mass_effect"
+    pushes = answer.push is not None or (asked and not delivered)  # a push that was rejected leaves the first model
     thresholds = None
     if answer.parameters is not None and answer.fit is not None:
         thresholds = {"core": answer.fit.core_threshold, "edema": answer.fit.edema_threshold}

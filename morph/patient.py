@@ -210,12 +210,10 @@ def _strip(t1: Volume, brain: Volume, path: Path) -> Volume:
 
 def _check_place(series: Series, core: Volume) -> None:
     """Refuse a series that does not show the core: contours on it would be cut off or lie elsewhere."""
-    voxels = core.to_world(np.argwhere(core.array > 0))
-    places = (voxels - series.affine[:3, 3]) @ np.linalg.inv(series.affine[:3, :3]).T
-    inside = np.all((places >= -0.5) & (places <= np.array(series.shape) - 0.5), axis=1)
-    if not inside.all():
+    missed = series.missed(core)
+    if missed > 0:
         raise InputError(
-            f"{series.folder} does not show {100 * (1 - inside.mean()):.0f}% of the core: "
+            f"{series.folder} does not show {100 * missed:.0f}% of the core: "
             "is the T1 registered to another world than this DICOM series?"
         )
 

@@ -31,6 +31,7 @@ from morph.foci import Unfitted, split_foci
 from morph.growth import grow
 from morph.inference import Brain, distance_to_tissue, estimate_tumor, majority
 from morph.input_checks import (
+    check_cube,
     check_foci,
     check_found,
     check_masks,
@@ -49,7 +50,7 @@ from morph.quality import measure_quality
 from morph.refine import RefinementSettings, hold
 from morph.registration import TUMOR_MARGIN, Registration, RegistrationFailed, Warp, grow_mask
 from morph.resample import average_onto, bounding_box
-from morph.scene import SPACES, Scene, atlas_scene, masks_on_atlas, patient_scene, working_grid
+from morph.scene import Scene, atlas_scene, check_space, masks_on_atlas, patient_scene, share_in_cube, working_grid
 from morph.segmentation import Masks
 from morph.stopwatch import Announce, Stopwatch
 from morph.tissue import Tissue, classify, normalized, show_tumor_as_tissue
@@ -84,26 +85,13 @@ def run_pipeline(
             without.
 
     Raises:
-        InputError: the images cannot be registered, neither a network nor a search is wanted, or the tumor shall push
-            the atlas.
+        InputError: neither a network nor a search is wanted, or the tumor shall push the atlas.
     """
-    check_space(space, effect)
+    check_space(space, effect is not None)
     if refinement is None and brain.estimator is None:
         raise InputError("refine=false keeps the network's answer, and there is no network: refine, or give weights")
     road = Road(patient, brain, space, Stopwatch(announce), effect, uncertainty if refinement and not effect else None)
     return road.travel(registration, refinement)
-
-
-def check_space(space: str, effect: MassEffect | None) -> None:
-    """Refuse a space that is none, or that the model cannot be solved in.
-
-    Raises:
-        InputError: either.
-    """
-    if space not in SPACES:
-        raise InputError(f"space={space} is unknown: use {' or '.join(SPACES)}")
-    if effect is not None and space != "patient":
-        raise InputError(f"a tumor pushes the patient's own brain, not space={space}: use space=patient")
 
 
 class Road:
@@ -126,7 +114,8 @@ class Road:
         foci = split_foci(patient.masks, patient.t1)
         self.others, self.patient = foci.others, replace(patient, masks=foci.largest)
         self.hidden = grow_mask(patient.masks.edema, patient.t1.spacing, TUMOR_MARGIN)
-        self.checks = [*check_patient(patient), check_foci(foci)]
+        share = share_in_cube(patient, brain.fine.grid)
+        self.checks = [*check_patient(patient), check_cube(share), check_foci(foci)]
         self.scale: float | None = None
         self.tissue: Tissue | None = None
         self.estimate: Estimate | None = None
@@ -138,11 +127,10 @@ class Road:
             return self._fall_back()
         with self.watch.stage("registration", "register the atlas to the patient"):
             warp = self._register(registration)
-        if warp is None:
-            return self._fall_back()
-        with self.watch.stage("quality", "look at the registration"):
-            self._look_at(warp)
-        if worst(self.checks) == "fail":
+        if warp is not None:
+            with self.watch.stage("quality", "look at the registration"):
+                self._look_at(warp)
+        if warp is None or worst(self.checks) == "fail":
             return self._fall_back()
         with self.watch.stage("tissue", "map the patient's tissue"):
             scene = self._build_scene(warp)
@@ -165,13 +153,13 @@ class Road:
 
     def _register(self, registration: Registration) -> Warp | None:
         """The warp, if there is one."""
+        warp, reason = None, None
         try:
             warp = registration.register(self.patient.t1, self.brain.t1, self.hidden)
+            self.scale = warp.affine_scale
         except RegistrationFailed as failure:
-            self.checks.append(check_found(str(failure)))
-            return None
-        self.checks.append(check_found(None))
-        self.scale = warp.affine_scale
+            reason = str(failure)
+        self.checks.append(check_found(reason))
         return warp
 
     def _look_at(self, warp: Warp) -> None:
@@ -224,6 +212,7 @@ class Road:
                 return answer
             failed = [check.name for check in answer.checks if check.verdict == "fail"]
             self.checks = [*before, check_rejected_push(failed)]
+            self.watch.seconds.pop("fallback", None)
             return self._answer(plain[0], plain[1], plain[1], method)
 
     def _answer(self, scene: Scene, first: Fit, fit: Fit, method: str) -> Personalization:

@@ -3,7 +3,8 @@
 Reads `Patient-ID/ID-{gm,wm,csf,tumorseg}.nii.gz` (labels: 1 necrosis, 2 edema, 3 enhancing) for every patient below
 `LMI_INPUT` (default /mlcube_io0), with `ID-{t1c,flair,brain_mask}.nii.gz` if they are there, and writes
 `LMI_OUTPUT/ID.nii.gz` (default /mlcube_io1): the tumor cell density on the same grid, float32, strictly ordered over
-the whole brain and 0 outside, as the benchmark's scorer needs it. Exit status: 0 also where a check failed and a
+the whole brain and 0 outside, as the benchmark's scorer needs it; where neither mask nor T1Gd say where the brain
+ends, up to 10 mm around the maps as well. Exit status: 0 also where a check failed and a
 density by distances is delivered, 2 bad input (one sentence; other patients are answered all the same), anything else
 a failure of the program.
 """
@@ -29,6 +30,7 @@ from morph.outputs import write_whole
 from morph.patient import FRACTION_SLACK, Patient
 from morph.posterior import PosteriorSettings
 from morph.refine import RefinementSettings
+from morph.registration import grow_mask
 from morph.segmentation import BRATS_2023, Masks, masks_from_labels
 from morph.settings import build
 from morph.stopwatch import Announce
@@ -42,10 +44,15 @@ PREFIX = "Patient-"
 TISSUES = ("wm", "gm", "csf")
 NEEDED = (*TISSUES, "tumorseg")
 OPTIONAL = ("t1c", "flair", "brain_mask")
+RIM = 10.0
+"""How far [mm] beyond the maps the scorer's brain may reach where we are not told (ours)."""
 
 
 def main() -> int:
     """Every patient of the input folder; returns the exit status."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__)
+        return 0
     try:
         source, target = (Path(os.environ.get(*variable)) for variable in (INPUT, OUTPUT))
         cases = find_cases(source)
@@ -103,7 +110,8 @@ def read_case(name: str, files: dict[str, Path]) -> Patient:
     """One patient, whose `t1` is 1 in the brain and says no more.
 
     The brain is the given mask; without one it is where the T1Gd exceeds its lowest value, as for the benchmark's
-    scorer, and without that where the maps are positive. Without a core (labels 1 and 3) the edema is taken for it.
+    scorer, and without that where the maps are positive or a tumor is seen. Without a core (labels 1 and 3) the edema
+    is taken for it.
 
     Raises:
         InputError: a file is unreadable or lies on another grid, maps are no fractions, or there is no tumor.
@@ -138,10 +146,13 @@ def run_case(
         uncertainty: see `morph.in_place`.
 
     Raises:
-        InputError: the brain is too large, or the file cannot be written.
+        InputError: the file cannot be written.
     """
     answer = personalize_in_place(patient, brain, refinement, announce, uncertainty)
-    ordered = order_strictly(answer.density.array, patient.brain, patient.t1.spacing)
+    brain_of_scorer = patient.brain
+    if not {"brain_mask", "t1c"} & set(patient.files):
+        brain_of_scorer = grow_mask(patient.brain, patient.t1.spacing, RIM)
+    ordered = order_strictly(answer.density.array, brain_of_scorer, patient.t1.spacing)
     write_whole(path, partial(write_volume, volume=patient.t1.with_array(ordered), frame=patient.frame))
     return answer
 
@@ -166,7 +177,7 @@ def _brain(volumes: dict[str, Volume]) -> NDArray[np.bool_]:
         return volumes["brain_mask"].array > 0
     if "t1c" in volumes:
         return volumes["t1c"].array > volumes["t1c"].array.min()
-    return np.asarray(sum(volumes[role].array for role in TISSUES)) > 0
+    return (np.asarray(sum(volumes[role].array for role in TISSUES)) > 0) | (volumes["tumorseg"].array > 0)
 
 
 def _masks(segmentation: Volume, path: Path) -> Masks:

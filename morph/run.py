@@ -26,11 +26,12 @@ from morph.batch import find_files, run_batch
 from morph.inference import Brain, prepare_brain
 from morph.layout import DATASET, PARAMETERS, TWIN, Layout, lay_out
 from morph.mass_effect import MassEffect, PushSettings
-from morph.outputs import hash_brain, prepare_folder, write_json, write_outputs
+from morph.outputs import cut_off, hash_brain, prepare_folder, write_json, write_outputs
 from morph.patient import TISSUES, Patient, load_patient
-from morph.pipeline import check_space, run_pipeline
+from morph.pipeline import run_pipeline
 from morph.posterior import PosteriorSettings
 from morph.refine import RefinementSettings
+from morph.scene import check_space
 from morph.settings import build
 from morph.stopwatch import Stopwatch
 from morph.summary import FALLBACK_DELIVERED
@@ -71,7 +72,7 @@ def main(config: DictConfig) -> int:
     layout = _layout(options)
     if not options["demo"]:
         with watch.stage("input", "read the images"):
-            patient = load_patient(files, options["labels"])
+            patient = load_patient(files, options["labels"], _name(options))
     with watch.stage("atlas", "load atlas and network"):
         brain = _brain(options)
     prepare_folder(layout, files.values())
@@ -93,6 +94,8 @@ def main(config: DictConfig) -> int:
     write_outputs(layout, patient, answer, brain, targets, options, scores)
     if twin is not None:
         print_scores(console, twin, answer)
+    for volume, share in cut_off(patient, targets).items():
+        console.print(f"[yellow]{volume}: the DICOM series does not show {share:.0%} of it, so it is cut off there[/]")
     print_answer(console, patient, answer, layout)
     return FALLBACK_DELIVERED if answer.method == "fallback" else 0
 
@@ -168,7 +171,7 @@ def _effect(options: dict[str, Any]) -> MassEffect | None:
     chosen = dict(options["model"])
     model = model_of({"model": chosen.pop("name", None), **chosen})
     effect = MassEffect(model, settings) if model.has_mass_effect else None
-    check_space(options["space"], effect)
+    check_space(options["space"], effect is not None)
     return effect
 
 
@@ -178,14 +181,25 @@ def _layout(options: dict[str, Any]) -> Layout:
     if options["out"] is None and options["case"] is None and not options["demo"]:
         raise InputError("single files have no name for a folder of results: say where to write them with out=FOLDER")
     out = None if options["out"] is None else Path(str(options["out"]))
-    if options["demo"]:
-        name = "demo"
-    elif options["case"] is not None:
-        name = Path(os.path.abspath(str(options["case"]))).name  # of the link, as a batch has it
-    else:
-        name = Path(str(options["t1"])).resolve().parent.name
+    name = _name(options)
     usual = DATASET if kind == "bids" else Path("results") / name
     return lay_out(kind, out or usual, name)
+
+
+def _name(options: dict[str, Any]) -> str:
+    """The patient's: name=, that of the case's folder, or that of the first folder above the T1 that tells patients."""
+    if options["name"] is not None:
+        name = str(options["name"])
+        if not name.strip() or "/" in name or name.startswith("."):
+            raise InputError(f"name={name!r} cannot name a folder: use letters and digits")
+        return name
+    if options["demo"]:
+        return "demo"
+    if options["case"] is not None:
+        return Path(os.path.abspath(str(options["case"]))).name  # of the link, as a batch has it
+    folders = Path(os.path.abspath(str(options["t1"]))).parents
+    telling = (path.name for path in folders if path.name != "anat" and not path.name.startswith("ses-"))
+    return next(telling, "") or "patient"
 
 
 if __name__ == "__main__":

@@ -66,6 +66,18 @@ class Scene:
         return self.to_world(self.fine.atlas.grid.to_world(estimate.origin)[None])[0]
 
 
+def check_space(space: str, pushes: bool) -> None:
+    """Refuse a space that is none, or that the model cannot be solved in.
+
+    Raises:
+        InputError: either.
+    """
+    if space not in SPACES:
+        raise InputError(f"space={space} is unknown: use {' or '.join(SPACES)}")
+    if pushes and space != "patient":
+        raise InputError(f"a tumor pushes the patient's own brain, not space={space}: use space=patient")
+
+
 def atlas_scene(patient: Patient, warp: Warp, brain: Brain, masks: Masks) -> Scene:
     """The atlas with the patient's masks, bool (x, y, z) on its native grid."""
     core, edema = (brain.t1.with_array(mask) for mask in masks)
@@ -100,11 +112,7 @@ def masks_on_atlas(patient: Patient, warp: Warp, brain: Brain) -> Masks:
 
 
 def patient_scene(patient: Patient, warp: Warp, brain: Brain, tissue: Tissue) -> Scene:
-    """The patient's own anatomy, with the visible tumor as it was drawn.
-
-    Raises:
-        InputError: the brain is larger than the working grid's cube.
-    """
+    """The patient's own anatomy, with the visible tumor as it was drawn."""
     grid = working_grid(patient, brain.fine.grid)
     maps = [average_onto(m, grid) for m in tissue.maps]
     matter = tissue.matter
@@ -132,18 +140,21 @@ def patient_scene(patient: Patient, warp: Warp, brain: Brain, tissue: Tissue) ->
 
 
 def working_grid(patient: Patient, grid: Grid) -> Grid:
-    """The grid moved onto the patient's brain as atlases are placed, so that fractions mean about the same."""
+    """The grid moved onto the patient's brain as atlases are placed, so that fractions mean about the same.
+
+    `check_cube` says whether the brain fits into it.
+    """
     corners = np.argwhere(patient.brain)
     ends = np.stack([corners.min(axis=0) - 0.5, corners.max(axis=0) + 0.5])
     world = patient.t1.to_world(np.array(np.meshgrid(*ends.T, indexing="ij")).reshape(3, -1).T)
-    placed = grid.placed_at((world.min(axis=0) + world.max(axis=0)) / 2, BRAIN_CENTER)
-    inside = placed.from_world(patient.t1.to_world(corners[:: max(len(corners) // 10000, 1)]))
-    if inside.min() < 0 or inside.max() > 1:
-        raise InputError(
-            f"the T1's positive voxels do not fit into a cube of {placed.extent[0]:.0f} mm: is it skull-stripped, "
-            "and are its voxel sizes right?"
-        )
-    return placed
+    return grid.placed_at((world.min(axis=0) + world.max(axis=0)) / 2, BRAIN_CENTER)
+
+
+def share_in_cube(patient: Patient, grid: Grid) -> float:
+    """Part of the patient's brain that lies in the cube of its working grid [1]."""
+    corners = np.argwhere(patient.brain)
+    places = working_grid(patient, grid).from_world(patient.t1.to_world(corners[:: max(len(corners) // 10000, 1)]))
+    return float(np.all((places >= 0) & (places <= 1), axis=1).mean())
 
 
 def _evidence(maps: list[NDArray[np.float32]], shares: list[NDArray[np.float32]], grid: Grid) -> Evidence:

@@ -45,6 +45,7 @@ _CHECKS = {
     "masks_in_brain": ("Outlines lie inside the brain", _MASKS),
     "edema_beyond_core": ("Edema is larger than the core", "Was the same outline given twice? Outline FLAIR, too."),
     "brain_volume": ("Brain has a brain's volume", _STRIP),
+    "brain_in_cube": ("Brain fits into the simulated cube", _STRIP),
     "voxel_size": ("Voxels are small enough", "Take the T1 with the thinnest slices, and outline on it."),
     "brain_complete": ("Brain is complete", "Take a T1 that covers the whole brain."),
     "flair_shows_edema": ("FLAIR is bright in the edema", _MASKS),

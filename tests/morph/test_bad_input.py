@@ -64,6 +64,12 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
         ["core=case/core.nii.gz", "edema=case/core.nii.gz", "out=case", "weights=none"],
         "would overwrite",
     ),
+    "a file of one's own where an answer goes": (
+        lambda folder: save(folder / "core.nii.gz", np.float32(np.isin(ORIGINAL["seg"], (1, 4)))),
+        ["out=case", "weights=none"],
+        "nothing says that an answer left it",
+    ),
+    "a name of a place": (lambda folder: None, ["name=a/b"], "cannot name a folder"),
     "no search": (lambda folder: None, ["model=mass_effect", "push.evaluations=0"], "push with 0"),
     "no labels": (lambda folder: None, ["labels=null"], "labels=None"),
 }

@@ -149,9 +149,12 @@ def test_a_dataset_in_bids_comes_out_in_bids(tmp_path: Path, tiny_command: Run, 
     started.clear()
     assert tiny_command(f"cases={dataset}", f"out={out}", "layout=bids") == 0
     assert started == []
-    (dataset / "derivatives" / "raters" / "sub-02" / "anat" / "sub-02_label-core_mask.nii.gz").unlink()
+    raters = dataset / "derivatives" / "raters" / "sub-02" / "anat"
+    (raters / "sub-02_label-core_mask.nii.gz").unlink()
     with pytest.raises(InputError, match="has no tumor for sub-02"):
         find_files(dataset / "sub-02")
+    save(raters / "sub-02_dseg.nii.gz", ARRAYS["seg"])
+    assert set(find_files(dataset / "sub-02")) == {"t1", "flair", "seg"}
 
 
 def test_answers_among_the_derivatives_are_no_input(tmp_path: Path, tiny_command: Run, started: list[str]) -> None:
@@ -183,6 +186,36 @@ def test_a_link_to_a_patient_is_called_as_the_link(tmp_path: Path, tiny_command:
     (tmp_path / "elsewhere" / "t1.nii.gz").symlink_to(tmp_path / "nowhere.nii.gz")
     assert tiny_command(*command) == BAD_INPUT
     assert "cannot be read" in rows(out)["p1"]["error"] and Layout(out, "sub-p1").place("density.nii.gz").is_file()
+
+
+def test_no_patient_is_left_out_of_the_table(tmp_path: Path, patients: Path, tiny_command: Run) -> None:
+    shutil.rmtree(patients / "b bad")
+    shutil.rmtree(patients / "c fallback")
+    (patients / "sub-9" / "anat").mkdir(parents=True)
+    out = tmp_path / "out"
+    assert tiny_command(f"cases={patients}", f"out={out}") == BAD_INPUT
+    assert {name: row["status"] for name, row in rows(out).items()} == {
+        "a good": "done", "d empty": "bad input", "sub-9": "bad input",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "expected"), [
+    ("patient-7/t1.nii.gz", "patient-7"),
+    ("sub-7/anat/sub-7_T1w.nii.gz", "sub-7"),
+    ("sub-7/ses-2/anat/sub-7_T1w.nii.gz", "sub-7"),
+])  # fmt: skip
+def test_a_patient_is_called_by_the_folder_that_tells_patients_apart(
+    tmp_path: Path, tiny_command: Run, given: str, expected: str
+) -> None:
+    t1, seg = tmp_path / given, tmp_path / "seg.nii.gz"
+    t1.parent.mkdir(parents=True)
+    save(t1, ARRAYS["t1"])
+    save(seg, ARRAYS["seg"])
+    for name, settings in ((expected, []), ("somebody", ["name=somebody"])):
+        out = tmp_path / name
+        assert tiny_command(f"t1={t1}", f"seg={seg}", f"out={out}", "layout=bids", *settings) == 0
+        subject = f"sub-{name.removeprefix('sub-').replace('-', '')}"
+        assert Layout(out, subject).place("report.html").read_text() == name  # the stub writes the patient's name
 
 
 @pytest.mark.parametrize(("settings", "message"), [

@@ -15,7 +15,7 @@ import pytest
 from engine import InputError
 from morph.bids import describe
 from morph.layout import PARAMETERS, PRODUCTS, Layout, lay_out, subject_of
-from morph.outputs import prepare_folder
+from morph.outputs import MARK, prepare_folder
 from morph.summary import SUMMARY
 from tests.morph.conftest import AFFINE, SHAPE
 
@@ -76,7 +76,7 @@ def test_a_new_answer_leaves_nothing_of_an_older_one(dataset: Layout) -> None:
     description.write_text(json.dumps(json.loads(description.read_text()) | {"Authors": ["somebody"]}))
     prepare_folder(dataset)
     left = {path.name for path in dataset.folder.rglob("*") if path.is_file()}
-    assert left == {"affine.mat"}
+    assert left == {"affine.mat", MARK}
     assert description not in describe(dataset, ["density.nii.gz"], {}, RECORD)
 
 

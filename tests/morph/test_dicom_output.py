@@ -15,6 +15,7 @@ from matplotlib.path import Path as Outline
 from pydicom import dcmread
 from scipy import ndimage
 
+from engine import InputError
 from morph.contours import outlines
 from morph.dicom_input import Series, read_series
 from morph.dicom_output import PATIENT, RESEARCH, STUDY, write_segmentation, write_structures
@@ -190,3 +191,32 @@ def test_the_command_writes_both_for_a_dicom_t1(tmp_path: Path, tiny_command: Ca
     assert not (out / "rtstruct.dcm").exists() and not (out / "segmentation.dcm").exists()
     assert tiny_command(f"t1={t1}", f"seg={seg}", f"dicom={tmp_path / 'flair'}", f"out={out}") == 0
     assert dcmread(out / "rtstruct.dcm").FrameOfReferenceUID == series.frame_of_reference
+
+
+def test_a_series_that_cuts_a_target_off_is_said_to(
+    tmp_path: Path, tiny_command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrays = make_arrays()
+    core = np.argwhere(np.isin(arrays["seg"], (1, 4)))[:, 2]
+    low, high = core.min(), core.max() + 1
+    affine = AFFINE.copy()
+    affine[:3, 3] += low * AFFINE[:3, 2]
+    write_series(tmp_path / "slab", np.round(arrays["t1"][:, :, low:high]), LPS @ affine)
+    paths = [save(tmp_path / f"{role}.nii.gz", arrays[role]) for role in ("t1", "seg")]
+    out = tmp_path / "out"
+    given = [f"t1={paths[0]}", f"seg={paths[1]}", f"dicom={tmp_path / 'slab'}", f"out={out}"]
+    assert tiny_command(*given) == 0
+    record = json.loads((out / "parameters.json").read_text())
+    ctv = nib.load(out / "ctv_20mm.nii.gz").get_fdata() > 0
+    missing = 1 - ctv[:, :, low:high].sum() / ctv.sum()
+    assert record["dicom"]["cut_off"]["ctv_20mm"] == pytest.approx(missing) and missing > 0.1
+    assert "ctv_20mm: the DICOM series does not show" in " ".join(capsys.readouterr().out.split())
+    assert "Cut off where the series ends: " in dcmread(out / "rtstruct.dcm").StructureSetDescription
+
+
+def test_the_folder_of_a_series_takes_no_answer(tmp_path: Path, tiny_command: Callable[..., int]) -> None:
+    arrays = make_arrays()
+    write_series(tmp_path / "t1", np.round(arrays["t1"]), LPS @ AFFINE)
+    seg = save(tmp_path / "seg.nii.gz", arrays["seg"])
+    with pytest.raises(InputError, match="the folder of an input series"):
+        tiny_command(f"t1={tmp_path / 't1'}", f"seg={seg}", f"out={tmp_path / 't1'}")

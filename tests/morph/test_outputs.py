@@ -59,6 +59,7 @@ def test_outputs_lie_on_the_patients_own_grid(
     assert set(record["checks"][0]) == {"name", "value", "limit", "verdict", "message"}
     assert (out / "overview.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in out.iterdir()) == [
+        outputs.MARK,
         "core.nii.gz", "ctv_15mm.nii.gz", "ctv_20mm.nii.gz", "ctv_density.nii.gz", "ctv_probability.nii.gz",
         "density.nii.gz", "density_mean.nii.gz", "density_std.nii.gz", "edema.nii.gz", "overview.png",
         "parameters.json", "probability_0.01.nii.gz", "probability_0.1.nii.gz", "probability_0.5.nii.gz",

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.affines import voxel_sizes
 
 from engine import InputError
 from engine.command import BAD_INPUT
@@ -16,8 +17,9 @@ from morph import predict_gbm
 from morph.in_place import SameWorld, personalize_in_place
 from morph.inference import Brain
 from morph.posterior import PosteriorSettings
-from morph.predict_gbm import find_cases, find_files, read_case
+from morph.predict_gbm import RIM, find_cases, find_files, read_case
 from morph.refine import RefinementSettings
+from morph.registration import grow_mask
 from morph.strict_order import FLOOR
 from morph.volume import read_volume
 from tests.morph.conftest import AFFINE, SHAPE, make_arrays, save
@@ -68,7 +70,10 @@ def delivered(folder: Path, inside: np.ndarray = BRAIN) -> np.ndarray:
     np.testing.assert_allclose(image.affine, given.affine)
     values = read_volume(folder / "io1" / "00000.nii.gz").array
     assert values[inside].min() > 0 and np.unique(values[inside]).size == inside.sum()
-    assert np.all(values[~inside] == 0)
+    beyond = RIM if not list((folder / "io0" / "Patient-00000").glob("*-t1c.*")) and inside is BRAIN else 0.0
+    reach = grow_mask(inside, voxel_sizes(AFFINE), beyond)
+    assert np.all(values[~reach] == 0) and np.unique(values[reach]).size == reach.sum()
+    assert beyond == 0 or values[reach & ~inside].max() < FLOOR
     return values
 
 
@@ -108,7 +113,7 @@ def test_a_fallback_is_an_answer(tmp_path: Path, run: Run, capsys: pytest.Captur
     ({"csf": None}, "has no 00000-csf.nii.gz: each patient needs wm, gm, csf, tumorseg"),
     ({"gm": MAPS["gm"][:-1]}, "lies on another grid than 00000-wm.nii.gz"),
     ({"brain_mask": 0 * BRAIN}, "shows no brain"),
-    ({"tumorseg": np.where(BRAIN, 0, 3)}, "outside the brain"),
+    ({"tumorseg": np.where(BRAIN, 0, 3), "brain_mask": BRAIN}, "outside the brain"),
 ])  # fmt: skip
 def test_bad_input_is_one_sentence_and_no_output(
     tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str], changed: dict[str, np.ndarray], message: str
@@ -117,6 +122,31 @@ def test_bad_input_is_one_sentence_and_no_output(
     said = capsys.readouterr().err
     assert said.startswith("error: ") and message in said and said.count("\n") == 1
     assert not (tmp_path / "io1").exists()
+
+
+def test_maps_that_miss_the_tumor_and_the_brains_rim_leave_no_zeros(tmp_path: Path, run: Run) -> None:
+    narrow = BRAIN & (LABELS == 0) & (np.indices(SHAPE)[0] > 5)
+    assert run(wm=0.7 * narrow, gm=0.3 * narrow) == 0
+    values = read_volume(tmp_path / "io1" / "00000.nii.gz").array
+    rim = BRAIN & grow_mask(narrow | (LABELS > 0), voxel_sizes(AFFINE), RIM)
+    assert values[rim].min() > 0 and np.unique(values[rim]).size == rim.sum() > np.count_nonzero(narrow)
+    assert values[LABELS == 3].min() > np.median(values[rim])
+
+
+def test_a_brain_that_exceeds_the_cube_gets_the_fallback(
+    tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("morph.in_place.share_in_cube", lambda patient, grid: 0.97)
+    assert run() == 0
+    said = capsys.readouterr().out
+    assert "inside the cube" in said and "fallback, verdict fail" in said
+    delivered(tmp_path)
+
+
+def test_help_is_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["morph.predict_gbm", "--help"])
+    assert predict_gbm.main() == 0
+    assert "LMI_INPUT" in capsys.readouterr().out
 
 
 def test_a_bad_patient_does_not_stop_the_others(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
