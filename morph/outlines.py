@@ -11,7 +11,9 @@ instead (`OBSERVATIONS`).
 
 S needs no front: it is twice the integral of the distance to the outline over the tissue that is inside one and outside
 the other. Where an outline follows the edge of tissue it says nothing: that part of its area does not count, nor does a
-thin sheet of tissue that it leaves along the edge, for in what is not tissue nothing weighs against it. How large s is,
+thin sheet of tissue that it leaves along the edge, for in what is not tissue nothing weighs against it. And where core
+and edema share an outline, the edema's was drawn there or was pushed out by the core's, which belongs to it: it only
+says that the edema ends there or before. Taken at their word such outlines lie too far apart. How large s is,
 nobody knows; with a flat prior of log s², L = (S + S_0)^(-n / 2), where S_0 stands for the errors of the grid. So the
 misfit that remains widens the answer by itself. Counting observations instead of inverting the correlation makes it a
 working likelihood: `benches/calibration.py` holds it against known tumors.
@@ -32,6 +34,7 @@ from scipy import ndimage
 from scipy.special import logsumexp
 
 from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, Atlas
+from engine.sampling import Range
 from morph.evidence import THRESHOLD_STEP
 from morph.resample import average_onto, bounding_box
 from morph.volume import Volume
@@ -133,9 +136,13 @@ class Outlines:
             correlation: l [mm].
         """
         self.atlas = atlas
+        core, edema = (mask.array > 0 for mask in (drawn.core, drawn.edema))
         self.core, self.edema = (
-            _outline(_distance_on(mask, drawn.matter, atlas), bounds, atlas.grid.spacing, correlation)
-            for mask, bounds in ((drawn.core, CORE_THRESHOLD_RANGE), (drawn.edema, EDEMA_THRESHOLD_RANGE))
+            _outline(drawn, mask, hidden, atlas, bounds, correlation)
+            for mask, hidden, bounds in (
+                (core, np.zeros_like(core), CORE_THRESHOLD_RANGE),
+                (edema, _hidden(core, edema, drawn.core.spacing), EDEMA_THRESHOLD_RANGE),
+            )
         )
 
     def judge(self, values: NDArray[np.float32]) -> Judgment:
@@ -167,18 +174,32 @@ def _distance_and_step(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) ->
     return distance, 0.5 * np.divide(step, distance, out=np.zeros_like(distance), where=distance > 0)
 
 
-def _distance_on(mask: Volume, matter: NDArray[np.bool_], atlas: Atlas) -> NDArray[np.float64]:
-    """Mean distance to a mask's outline [mm] in every tissue voxel of a grid, (n,); far away where no image is.
+def _distance_to(mask: NDArray[np.bool_], matter: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray:
+    """Distance to a mask's outline [mm], (x, y, z), at most `FAR`; 0 where the outline says nothing."""
+    distance = np.clip(signed_distance(mask, spacing), -FAR, FAR)
+    distance[(distance >= -SHEET) & _sheets(mask, matter & ~mask, spacing)] = 0
+    return distance
+
+
+def _mean_on(distance: NDArray, drawn: Drawn, atlas: Atlas) -> NDArray[np.float64]:
+    """Mean of a distance [mm] in every tissue voxel of a grid, (n,); far away where no image is.
 
     The mean is taken over the tissue of the image; where it has none, nothing is known, and the distance is 0.
     """
-    inside = mask.array > 0
-    distance = np.clip(signed_distance(inside, mask.spacing), -FAR, FAR)
-    distance[(distance >= -SHEET) & _sheets(inside, matter & ~inside, mask.spacing)] = 0
-    fields = (matter * distance, matter, np.ones_like(distance))
-    total, held, seen = (average_onto(mask.with_array(f), atlas.grid)[atlas.tissue] for f in fields)
+    fields = (drawn.matter * distance, drawn.matter, np.ones_like(distance))
+    total, held, seen = (average_onto(drawn.core.with_array(f), atlas.grid)[atlas.tissue] for f in fields)
     elsewhere = np.where(seen > LEAST, 0, -FAR)
     return np.divide(total, held, out=elsewhere, where=held > LEAST).astype(np.float64)
+
+
+def _hidden(core: NDArray[np.bool_], edema: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Where the nearest part of the edema's outline is the core's as well, inside the edema; bool (x, y, z)."""
+    box = bounding_box(edema, 1)
+    beside = ndimage.binary_dilation(core[box], np.ones((3, 3, 3)))
+    nearest = ndimage.distance_transform_edt(edema[box], spacing, return_distances=False, return_indices=True)
+    hidden = np.zeros_like(edema)
+    hidden[box] = edema[box] & beside[tuple(nearest)]
+    return hidden
 
 
 def _sheets(mask: NDArray[np.bool_], beyond: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -192,10 +213,16 @@ def _sheets(mask: NDArray[np.bool_], beyond: NDArray[np.bool_], spacing: NDArray
     return sheets
 
 
-def _outline(distance: NDArray[np.float64], bounds: tuple[float, float], spacing: float, correlation: float) -> Outline:
-    """An outline on the tissue of a grid."""
+def _outline(
+    drawn: Drawn, mask: NDArray[np.bool_], hidden: NDArray[np.bool_], atlas: Atlas, bounds: Range, correlation: float
+) -> Outline:
+    """One mask's outline on the tissue of a grid; what is `hidden` may lie inside or outside."""
     count = round((bounds[1] - bounds[0]) / THRESHOLD_STEP) + 1
+    spacing, away = atlas.grid.spacing, _distance_to(mask, drawn.matter, drawn.core.spacing)
+    distance = _mean_on(away, drawn, atlas)
     area = _area(distance, spacing)
+    if hidden.any():
+        distance = _mean_on(np.where(hidden, 0, away), drawn, atlas)
     floor = max(area, spacing**2) * (GRID_ERROR * spacing) ** 2
     observations = max(OBSERVATIONS * np.sqrt(area) / correlation, 1.0)
     return Outline(distance, np.linspace(*bounds, count), float(observations), floor, spacing**3)
