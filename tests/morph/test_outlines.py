@@ -70,6 +70,29 @@ def test_misfit_of_a_shifted_front_is_its_squared_distance_over_the_outline(shif
     )  # voxels of 2 mm are in or out
 
 
+@pytest.mark.parametrize(("radius", "free"), [(20.0, True), (28.0, False)])
+def test_an_edema_that_ends_where_the_core_ends_may_end_before(radius: float, free: bool) -> None:
+    apart = Outlines(drawn(ball(18.0), ball(24.0)), brain(), CORRELATION)
+    whole = Outlines(drawn(ball(24.0), ball(24.0)), brain(), CORRELATION)
+    density = front(radius - at(0, 0.3)).ravel()
+    threshold = int(np.argmin(np.abs(whole.edema.thresholds - 0.3)))
+    bound, seen = whole.edema.misfits(density)[threshold], apart.edema.misfits(density)[threshold]
+    assert bound == pytest.approx(0 if free else seen, rel=0.05, abs=1e-6 * seen) and seen > 0
+    assert whole.edema.observations == pytest.approx(apart.edema.observations)
+
+
+def test_only_the_shared_part_of_an_outline_says_less() -> None:
+    edema = ball(24.0)
+    x = np.indices(edema.array.shape)[0]
+    core = edema.with_array(edema.array * (x > 40))  # one half of the edema
+    half = Outlines(drawn(core, edema), brain(), CORRELATION)
+    whole = Outlines(drawn(ball(10.0), edema), brain(), CORRELATION)
+    density = front(20.0 - at(0, 0.3)).ravel()
+    threshold = int(np.argmin(np.abs(half.edema.thresholds - 0.3)))
+    share = half.edema.misfits(density)[threshold] / whole.edema.misfits(density)[threshold]
+    assert share == pytest.approx(0.5, abs=0.06)
+
+
 def test_a_larger_outline_is_worth_more_observations() -> None:
     outlines = Outlines(drawn(ball(18.0), ball(24.0)), brain(), CORRELATION)
     assert outlines.core.observations == pytest.approx(OBSERVATIONS * np.sqrt(4 * np.pi) * 18.0 / CORRELATION, rel=0.1)

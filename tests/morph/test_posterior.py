@@ -116,7 +116,7 @@ def test_where_no_tumor_is_possible_the_best_fit_is_delivered(scene: Scene, monk
 
 def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
     outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
-    tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, replace(SETTINGS, simulations=60, rounds=3))
+    tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, replace(SETTINGS, simulations=120, rounds=4))
     ensemble = grow(tumors, scene, replace(SETTINGS, members=10))
     best, agreement = representative(ensemble, np.zeros(10))
     shown = ensemble.density >= 0.1
