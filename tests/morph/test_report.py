@@ -97,7 +97,7 @@ def test_the_verdict_comes_first_and_in_words(pages: dict[str, Page]) -> None:
         assert "What to do." in first.text
         assert "not a medical device" in pages[kind].all("body")[0].text
     worries = pages["sampled"].all("ul", class_="worries")[0].text
-    assert "warning" in worries and "0.07, below 0.08" in worries and "Left and right may be swapped" in worries
+    assert "warning" in worries and "0.07, below 0.08" in worries and "front and back or top and bottom" in worries
     assert not pages["model"].all("ul", class_="worries")
 
 

@@ -18,6 +18,7 @@ from morph.checks import Check
 from morph.distances import margin_distances
 from morph.fallback import distance_density
 from morph.foci import split_foci
+from morph.outputs import MARK
 from morph.patient import Patient
 from morph.segmentation import Masks
 from morph.targets import TargetSettings, fill_sulci, highest_density, target_volumes
@@ -222,7 +223,8 @@ def test_without_a_posterior_nothing_of_an_older_answer_is_left(
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "ctv_probability.nii.gz").write_bytes(b"of an older answer")
+    for name in ("ctv_probability.nii.gz", MARK):
+        (out / name).write_bytes(b"of an older answer")
     assert tiny_command(f"case={case('RAS')}", f"out={out}", "posterior.simulations=0") == 0
     record = json.loads((out / "parameters.json").read_text())
     assert record["targets"]["ctv_probability"] is None and "no posterior" in record["targets"]["density"]
