@@ -149,6 +149,7 @@ def score(seed: int, twin: Twin, answer: Personalization, registering: float) ->
         "wrong": wrong,
         "wrong_without_warning": wrong and answer.verdict == "pass",
         "verdict": answer.verdict,
+        "raised": {check.name: check.value for check in answer.checks if check.verdict != "pass"},
         "method": answer.method,
         "seconds": seconds,
     }
