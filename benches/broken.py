@@ -180,7 +180,7 @@ def run(make: Callable[[], Patient], brain: Brain, config: Any) -> tuple[str, di
 
 
 def judge(expected: str | None, verdict: str, raised: dict[str, str]) -> dict[str, Any]:
-    """Whether the right check noticed; an untouched one must pass all."""
+    """Whether the right check noticed; an untouched case must pass all."""
     noticed = verdict == "pass" if expected is None else any(expected in name for name in raised)
     return {"expected": expected, "noticed": noticed, "verdict": verdict, "raised": raised}
 

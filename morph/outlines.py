@@ -43,9 +43,9 @@ GRID_ERROR = 0.1
 """Standard deviation [voxels] of a front on the coarse grid: sets S_0 (ours: ten tumors of the atlas at 3.6 mm against
 1.8 mm, after `morph.space_mapping`, were .05 to .15 off on average)."""
 OBSERVATIONS = 1.45
-"""n l / sqrt(area) (ours: with 1.25, chosen on 92 known tumors, 50% intervals of 300 others held 54% of their numbers
-and 90% intervals 91.5%, so a little more is known than that. With n = area / (4.5 l²) small tumors were told apart too
-little and large ones too well: 90% intervals held 92%, 85% and 76% in thirds by the size of the edema)."""
+"""n l / sqrt(area) (ours: chosen on known tumors, see `benches/calibration.py`. With n = area / (4.5 l²) small tumors
+were told apart too little and large ones too well: 90% intervals held 92%, 85% and 76% of the numbers of 92 tumors in
+thirds by the size of their edema)."""
 ISOTROPIC = 0.1
 """Difference of voxel edges, as a share of the shortest, up to which voxels count as cubes (ours)."""
 FAR = np.float32(100.0)

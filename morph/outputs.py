@@ -62,7 +62,7 @@ def prepare_folder(layout: Layout, given: Iterable[str | Path] = ()) -> None:
     if folder.resolve() in inputs:
         raise InputError(f"out={layout.root} is the folder of an input series: choose another folder")
     foreign = [path for path in layout.every_file() if path.exists()]
-    if foreign and not (folder / MARK).exists() and not layout.place(PARAMETERS).exists():
+    if foreign and not (folder / MARK).exists():
         raise InputError(f"{foreign[0]} is there, and nothing says that an answer left it: choose another out=")
     probe = folder / f".probe-{os.getpid()}"
     try:
@@ -96,8 +96,6 @@ def write_outputs(
         twin: what twin.json says, for a digital twin.
     """
     record = describe_answer(patient, answer, brain, config) | {"targets": targets.record}
-    if patient.series is not None:
-        record["dicom"] = {"series": str(patient.series.folder), "cut_off": cut_off(patient, targets)}
     written = dict(list_files(patient, answer, targets))
     report = partial(write_report, patient=patient, answer=answer, record=record, targets=targets, twin=twin)
     written["report.html"] = report
@@ -129,20 +127,11 @@ def list_files(patient: Patient, answer: Personalization, targets: Targets) -> I
     if patient.series is not None:
         masks = {name: t1.with_array(mask) for name, mask in drawn.items()}
         note = f"Verdict of its checks: {answer.verdict}. Density: {targets.record['density']}."
-        missed = cut_off(patient, targets)
-        if missed:
+        if missed := targets.record["cut_off_by_series"]:
             note += f" Cut off where the series ends: {', '.join(f'{k} ({v:.0%})' for k, v in missed.items())}."
         yield "rtstruct.dcm", partial(write_structures, series=patient.series, masks=masks, note=note)
         yield "segmentation.dcm", partial(write_segmentation, series=patient.series, masks=masks, note=note)
     yield "overview.png", partial(draw_overview, patient=patient, answer=answer)
-
-
-def cut_off(patient: Patient, targets: Targets) -> dict[str, float]:
-    """Target volumes that the DICOM series does not show as a whole, and the part of each that is missing [1]."""
-    if patient.series is None:
-        return {}
-    shares = {name: patient.series.missed(patient.t1.with_array(mask)) for name, mask in targets.masks.items()}
-    return {name: share for name, share in shares.items() if share > 0}
 
 
 def describe_answer(

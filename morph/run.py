@@ -26,7 +26,7 @@ from morph.batch import find_files, run_batch
 from morph.inference import Brain, prepare_brain
 from morph.layout import DATASET, PARAMETERS, TWIN, Layout, lay_out
 from morph.mass_effect import MassEffect, PushSettings
-from morph.outputs import cut_off, hash_brain, prepare_folder, write_json, write_outputs
+from morph.outputs import hash_brain, prepare_folder, write_json, write_outputs
 from morph.patient import TISSUES, Patient, load_patient
 from morph.pipeline import run_pipeline
 from morph.posterior import PosteriorSettings
@@ -94,7 +94,7 @@ def main(config: DictConfig) -> int:
     write_outputs(layout, patient, answer, brain, targets, options, scores)
     if twin is not None:
         print_scores(console, twin, answer)
-    for volume, share in cut_off(patient, targets).items():
+    for volume, share in targets.record["cut_off_by_series"].items():
         console.print(f"[yellow]{volume}: the DICOM series does not show {share:.0%} of it, so it is cut off there[/]")
     print_answer(console, patient, answer, layout)
     return FALLBACK_DELIVERED if answer.method == "fallback" else 0

@@ -113,7 +113,16 @@ def target_volumes(patient: Patient, answer: Personalization, settings: TargetSe
             **_compare("ctv_probability", masks, patient),
         },
     }
+    record["cut_off_by_series"] = _cut_off(masks, patient)
     return Targets(masks, record)
+
+
+def _cut_off(masks: Mapping[str, Mask], patient: Patient) -> dict[str, float]:
+    """Volumes that the DICOM series does not show as a whole, and the part of each that is missing [1]."""
+    if patient.series is None:
+        return {}
+    shares = {name: patient.series.missed(patient.t1.with_array(mask)) for name, mask in masks.items()}
+    return {name: share for name, share in shares.items() if share > 0}
 
 
 def fill_sulci(reached: Mask, allowed: Mask, spacing: NDArray[np.float64]) -> Mask:

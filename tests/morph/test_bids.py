@@ -74,6 +74,10 @@ def test_sidecars_say_what_an_image_is_and_comes_from(dataset: Layout, tmp_path:
 def test_a_new_answer_leaves_nothing_of_an_older_one(dataset: Layout) -> None:
     description = dataset.root / "dataset_description.json"
     description.write_text(json.dumps(json.loads(description.read_text()) | {"Authors": ["somebody"]}))
+    with pytest.raises(InputError, match="nothing says that an answer left it"):
+        prepare_folder(dataset)
+    assert dataset.place("density.nii.gz").exists()
+    (dataset.folder / MARK).touch()
     prepare_folder(dataset)
     left = {path.name for path in dataset.folder.rglob("*") if path.is_file()}
     assert left == {"affine.mat", MARK}

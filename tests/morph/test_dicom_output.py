@@ -209,7 +209,7 @@ def test_a_series_that_cuts_a_target_off_is_said_to(
     record = json.loads((out / "parameters.json").read_text())
     ctv = nib.load(out / "ctv_20mm.nii.gz").get_fdata() > 0
     missing = 1 - ctv[:, :, low:high].sum() / ctv.sum()
-    assert record["dicom"]["cut_off"]["ctv_20mm"] == pytest.approx(missing) and missing > 0.1
+    assert record["targets"]["cut_off_by_series"]["ctv_20mm"] == pytest.approx(missing) and missing > 0.1
     assert "ctv_20mm: the DICOM series does not show" in " ".join(capsys.readouterr().out.split())
     assert "Cut off where the series ends: " in dcmread(out / "rtstruct.dcm").StructureSetDescription
 
