@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable
 
 import torch
+from omegaconf import DictConfig
 from report import arguments, machine, publish
 from torch.utils.flop_counter import FlopCounterMode
 
-from engine import GRIDS, load_atlas, open_store
+from engine import GRIDS, InputError, load_atlas, open_store
 from engine.command import compose
 from learn.build import build_network, use_channels_last
 from learn.crop import Crop
@@ -43,6 +44,7 @@ def main() -> None:
     device = device if settings.device == "auto" else torch.device(settings.device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    refuse_unknown(settings)
     half = settings.precision == "bf16"
     atlas = load_atlas("sri24", GRIDS[settings.grid])
     crop, targets, choice = Crop.around(atlas), Targets.named(JOINT), compose("train", [f"network={settings.network}"])
@@ -76,6 +78,19 @@ def main() -> None:
     if settings.data is not None:
         result |= with_data(settings.data, targets, settings.batch, settings.steps, device, step)
     publish("Training", result, settings.json)
+
+
+def refuse_unknown(settings: DictConfig) -> None:
+    """Check what nothing else checks.
+
+    Raises:
+        InputError: a precision or grid is unknown, or nothing is left to measure.
+    """
+    for key, known in (("precision", ("bf16", "float32")), ("grid", tuple(GRIDS))):
+        if settings[key] not in known:
+            raise InputError(f"{key}={settings[key]} is unknown: choose from {', '.join(known)}")
+    if not (settings.batch >= 1 and settings.steps >= 1):
+        raise InputError(f"batch={settings.batch} and steps={settings.steps} must be >= 1")
 
 
 def measure(step: Callable[[], None], steps: int, device: torch.device) -> float:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -17,9 +18,16 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
+from engine import InputError
+from engine.version import commit
+
 
 def arguments(defaults: dict[str, Any], documentation: str | None) -> DictConfig:
-    """The program's settings: `defaults`, overridden by key=value on the command line."""
+    """The program's settings: `defaults`, overridden by key=value on the command line.
+
+    From here on bad input ends the program with one sentence.
+    """
+    sys.excepthook = _say
     if {"-h", "--help"} & set(sys.argv[1:]):
         print((documentation or "").strip(), "\n\nKeys and defaults:\n" + OmegaConf.to_yaml(OmegaConf.create(defaults)))
         sys.exit(0)
@@ -34,13 +42,18 @@ def arguments(defaults: dict[str, Any], documentation: str | None) -> DictConfig
     return merged
 
 
+def _say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print what a user can mend as a sentence, anything else with its traceback; the exit status is 1."""
+    if issubclass(kind, InputError):
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
 def machine() -> dict[str, Any]:
     """What a number was measured on: processor, cores, GPU if there is one, commit, date."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
     gpu: dict[str, str] = {}
     if shutil.which("nvidia-smi") is not None:
         query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
@@ -50,7 +63,7 @@ def machine() -> dict[str, Any]:
         "processor": models[0] if models else platform.processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
-        "commit": commit.stdout.strip() or os.environ.get("LMI_COMMIT", "unknown"),
+        "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
     }
 

@@ -21,7 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from engine.errors import InputError
 
 BAD_INPUT = 2
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+"""What a shell says of a program that was ended by SIGINT, and by SIGTERM."""
 _CONFIG_MODULE = "conf"
 _QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:+\-@%?|\\]*")

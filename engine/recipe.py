@@ -7,7 +7,6 @@ import platform
 from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from importlib import metadata
 from typing import Any, cast
 
 from llvmlite import binding
@@ -22,6 +21,7 @@ from engine.parameters import Parameters
 from engine.sampling import Prior
 from engine.simulate import simulate
 from engine.store import SCHEMA_VERSION
+from engine.version import package_version
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,9 @@ def describe(
         "seed": int(seed),
         "shard": int(shard),
         **asdict(machine),
-        "code_version": _version(),
+        "code_version": package_version(),
         "units": "mm, day; origin in fractions of the grid's extent, axes RAS",
     }
-
-
-def _version() -> str:
-    try:
-        return metadata.version("learn-morph-infer")
-    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
-        return "not installed"
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,7 +39,7 @@ class Augmentation:
         share: of the samples that are changed at all.
         shift: standard deviation [mm] of the tumor's displacement along each axis; `warp` [mm] of its smooth part.
         outline: standard deviation [mm] of the local move of an outline, `offset` [mm] of its common move.
-        holes: probability of a hole, for each mask; `missing` of missing slices.
+        holes: probability of a hole, for each mask; `missing` of missing slices, where the mask is.
 
     Raises:
         InputError: a value is negative or not a number, or a probability above 1.
@@ -102,9 +102,7 @@ class Augmentation:
         if rng.random() < self.holes:
             _cut_hole(mask, spacing, rng)
         if rng.random() < self.missing:
-            axis = int(rng.integers(3))
-            first = int(rng.integers(mask.shape[axis]))
-            np.moveaxis(mask, axis, 0)[first : first + int(rng.integers(1, LARGEST_RUN + 1))] = False
+            _drop_slices(mask, rng)
         return mask
 
 
@@ -113,6 +111,15 @@ def _smooth_field(shape: tuple[int, ...], spacing: float, rng: np.random.Generat
     points = [max(2, round(n * spacing / CONTROL) + 1) for n in shape]
     values = torch.from_numpy(rng.standard_normal((1, 1, *points))).float()
     return torch.nn.functional.interpolate(values, size=tuple(shape), mode="trilinear", align_corners=True)[0, 0]
+
+
+def _drop_slices(mask: Mask, rng: np.random.Generator) -> None:
+    """Empty neighboring slices along an axis, the first of which holds part of the mask."""
+    slices = np.moveaxis(mask, int(rng.integers(3)), 0)
+    held = np.flatnonzero(slices.any(axis=(1, 2)))
+    if len(held):
+        first = int(rng.choice(held))
+        slices[first : first + int(rng.integers(1, LARGEST_RUN + 1))] = False
 
 
 def _cut_hole(mask: Mask, spacing: float, rng: np.random.Generator) -> None:

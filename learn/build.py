@@ -193,7 +193,7 @@ def build_trainer(cfg: DictConfig, out: Path, optimization: Optimization, export
             enable_progress_bar=sys.stderr.isatty(),
             enable_model_summary=False,
         )
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, TypeError, ValueError) as error:
         raise InputError(f"Lightning refuses the trainer's settings: {' '.join(str(error).split())}") from error
 
 

@@ -6,8 +6,11 @@ the tumors (simulation-based calibration: Talts et al., 2018).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from engine import Store
 from engine.model import model_of
@@ -21,6 +24,8 @@ DRAWS = 500
 """From the distribution of every tumor."""
 LEVELS = (0.5, 0.9)
 """Of the intervals whose coverage is counted."""
+ENOUGH = 300
+"""Samples below which chance alone moves a coverage by more than 6% (ours)."""
 
 
 def ranks_of_truth(
@@ -45,13 +50,25 @@ def ranks_of_truth(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def coverage(ranks: Columns) -> dict[str, float]:
-    """`coverage_LEVEL_NAME`: how often the central interval of that level holds the truth."""
-    return {
+def coverage(ranks: Columns) -> dict[str, Any]:
+    """How often intervals hold the truth.
+
+    Args:
+        ranks: see `ranks_of_truth`.
+
+    Returns:
+        `coverage_LEVEL_NAME`: of the central interval of that level; `chance_LEVEL`: between which shares that of one
+        number lies in 95% of such tests if the level is right. Empty without ranks.
+    """
+    found: dict[str, Any] = {
         f"coverage_{level}_{name}": float((np.abs(values - 0.5) <= level / 2).mean())
         for name, values in ranks.items()
         for level in LEVELS
     }
+    counts = {len(values) for values in ranks.values()}
+    for count in counts:
+        found |= {f"chance_{level}": [float(n) / count for n in binom.interval(0.95, count, level)] for level in LEVELS}
+    return found
 
 
 def _flat(columns: Columns) -> Columns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ class Evaluation:
         scores: name -> (n,), NaN where a sample had nothing to compare.
         tumors: the predictions, as they were simulated again.
         moved: number of predicted origins outside tissue, simulated from the nearest tissue.
+        clipped: number of predictions with mu1 or mu2 beyond `SIMULATED`, simulated with its ends.
         not_converged: number of predictions whose displacement could not be solved for.
     """
 
@@ -42,13 +44,15 @@ class Evaluation:
     scores: Columns
     tumors: tuple[Parameters, ...]
     moved: int
+    clipped: int
     not_converged: int
 
-    def summary(self) -> dict[str, float | int | list[float]]:
+    def summary(self) -> dict[str, Any]:
         """The numbers of `metrics.json`."""
         counts = {
             "count": len(self.rows),
             "origins_moved_into_tissue": self.moved,
+            "invariants_clipped": self.clipped,
             "simulations_not_converged": self.not_converged,
         }
         return counts | summarize(self.scores)
@@ -77,7 +81,7 @@ def evaluate(
     scene, scheme, columns = model.scene(atlas), store.attributes["scheme"], store.parameters
     parts: list[Columns] = []
     tumors: list[Parameters] = []
-    moved = not_converged = 0
+    moved = clipped = not_converged = 0
     with progress("evaluate", len(rows)) as advance:
         for batch in np.array_split(rows, range(BATCH, len(rows), BATCH)):
             true = np.stack([store.density(int(row)) for row in batch])
@@ -94,10 +98,11 @@ def evaluate(
             parts.append(parameter_errors(parameters, predicted, atlas.grid.extent) | _stack(densities))
             tumors += some
             moved += outside
+            clipped += count_clipped(predicted)
             not_converged += again.ended.count("not_converged")
             advance(len(batch))
     scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Evaluation(np.asarray(rows), scores, tuple(tumors), moved, not_converged)
+    return Evaluation(np.asarray(rows), scores, tuple(tumors), moved, clipped, not_converged)
 
 
 def thresholds_of(rows: NDArray[np.integer]) -> Columns:
@@ -144,6 +149,12 @@ def predicted_tumors(
     growths = [FisherKolmogorovParameters.from_invariants(*number) for number in numbers]
     couplings = predicted["coupling"].clip(0).tolist() if "coupling" in predicted else [None] * len(growths)
     return [model.with_coupling(*both) for both in zip(growths, couplings, strict=True)], moved
+
+
+def count_clipped(predicted: Columns) -> int:
+    """How many predictions have mu1 or mu2 beyond `SIMULATED`."""
+    beyond = [(predicted[name] < low) | (predicted[name] > high) for name, (low, high) in SIMULATED.items()]
+    return int(np.logical_or(*beyond).sum())
 
 
 def _stack(scores: list[dict[str, float]]) -> Columns:

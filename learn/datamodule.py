@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, DistributedSampler
 
@@ -118,7 +119,10 @@ class TumorDataModule(pl.LightningDataModule):
             # Lightning starts the first workers before it calls `set_epoch`, and before it moves `current_epoch` to
             # where a resumed training is: this is the counter that both follow.
             sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
-        return DataLoader(dataset, batch_size=self.batch_size, sampler=sampler, num_workers=self.workers)
+        pinned = torch.cuda.is_available() and not self.fresh  # new simulations may be on the GPU already
+        return DataLoader(
+            dataset, batch_size=self.batch_size, sampler=sampler, num_workers=self.workers, pin_memory=pinned
+        )
 
     def val_dataloader(self) -> DataLoader:
         """In the store's order, fixed thresholds."""

@@ -11,6 +11,7 @@ registration with errors; augmentation.share=1 changes all of them.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -47,11 +48,14 @@ def main(cfg: DictConfig) -> None:
     drawn = augmentation if augmentation.share else None
     if published is not None:
         refuse_unpublishable(published, estimator, drawn)
+        refuse_training_split(estimator, store, cfg.split)
     refuse_seen_samples(estimator, store)
     require_writable(out, "out")
     evaluation = evaluate(estimator, store, rows, cfg.backend, drawn)
     summary = evaluation.summary()
     ranks = ranks_of_truth(estimator, store, rows, drawn) if estimator.is_distribution else {}
+    if not ranks and any(part.mixture for part in estimator.parts):
+        print("calibration is left out: several networks have no joint distribution", file=sys.stderr)
     summary |= coverage(ranks)
     facts = {"data": str(cfg.data), "split": cfg.split, "weights": estimator.name}
     facts |= {"masks": "exact" if drawn is None else asdict(drawn)}
@@ -62,7 +66,7 @@ def main(cfg: DictConfig) -> None:
         if ranks:
             draw_calibration(ranks, out / "calibration.png")
     if published is not None:
-        publish(published, estimator, summary, cfg.split, store)
+        publish(published, estimator, summary, cfg.split)
 
 
 def choose_weights(cfg: DictConfig, store: Store) -> str | Path:
@@ -79,7 +83,7 @@ def refuse_seen_samples(estimator: Estimator, store: Store) -> None:
         InputError: a network was trained on new simulations with the store's seed, which are the store's samples.
     """
     for part in estimator.parts:
-        if part.metadata.get("training", {}).get("fresh_seed") == store.attributes["seed"]:
+        if store.attributes["seed"] in part.metadata.get("training", {}).get("fresh_seeds", []):
             raise InputError(
                 f"the weights {part.metadata['name']} were trained on simulations of seed {store.attributes['seed']}, "
                 f"which made {store.place} as well: give data= of another seed"
@@ -102,12 +106,22 @@ def refuse_unpublishable(path: Path, estimator: Estimator, drawn: Augmentation |
     require_writable(path.parent, "publish")
 
 
-def publish(path: Path, estimator: Estimator, summary: Mapping[str, Any], split: str, store: Store) -> None:
-    """Save a network again with its measured accuracy, and the store's physics, in header and model card."""
+def refuse_training_split(estimator: Estimator, store: Store, split: str) -> None:
+    """Only samples that neither trained a network nor chose its best epoch say how accurate it is.
+
+    Raises:
+        InputError: the store is the one that the network learned from, and the split is not its test split.
+    """
+    learned = estimator.metadata.get("training", {}).get("data_seed")
+    if learned == store.attributes["seed"] and split != "test":
+        raise InputError(f"publish= takes the accuracy on unseen samples, and split={split} has others: use split=test")
+
+
+def publish(path: Path, estimator: Estimator, summary: Mapping[str, Any], split: str) -> None:
+    """Save a network again with its measured accuracy in header and model card."""
     metadata = {
         **estimator.metadata,
         "name": weights_path(path).stem,
-        "physics_version": store.attributes["physics_version"],
         "accuracy": {"split": split, **summary},
     }
     print(f"published {save_weights(path, estimator.network, metadata)}")

@@ -66,7 +66,9 @@ def draw_cases(evaluation: Evaluation, store: Store, backend: str, path: Path) -
     cases = choose_cases(evaluation)
     atlas, scheme = store.load_atlas(), store.attributes["scheme"]
     tumors = [evaluation.tumors[position] for position in cases.values()]
-    again = simulate(tumors, atlas, backend=backend, scheme=scheme).density
+    grown = simulate(tumors, atlas, backend=backend, scheme=scheme)
+    again = grown.density
+    again[[how == "not_converged" for how in grown.ended]] = 0  # as it was scored
     figure = Figure(figsize=(11.5, 3.4 * len(cases)), layout="constrained")
     grid = figure.subplots(len(cases), 3, squeeze=False, subplot_kw={"xticks": [], "yticks": []})
     for axes, (name, position), predicted in zip(grid, cases.items(), again, strict=True):

@@ -89,7 +89,7 @@ def parameter_errors(
     return errors
 
 
-def summarize(scores: Mapping[str, NDArray[np.float64]]) -> dict[str, float | int | list[float]]:
+def summarize(scores: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
     """Scores of many samples as the flat numbers of `metrics.json`.
 
     Args:
@@ -98,16 +98,17 @@ def summarize(scores: Mapping[str, NDArray[np.float64]]) -> dict[str, float | in
     Returns:
         Every score as `NAME_mean` and `NAME_median`, each with its 95% interval under bootstrap as `_interval`; the
         mean of an MAE stands under its own name. NaN samples stay out of these numbers and are counted in
-        `NAME_undefined`; a score that is undefined for every sample is 0, as the paper prints its CSF column.
+        `NAME_undefined`. A score that is undefined for every sample is None with an interval of two, an MAE 0, as
+        the paper prints its CSF column.
     """
-    summary: dict[str, float | int | list[float]] = {}
+    summary: dict[str, Any] = {}
     for name, values in scores.items():
-        defined = values[~np.isnan(values)]
-        mean_name = name if name.startswith("mae_") else f"{name}_mean"
-        summary[mean_name] = float(defined.mean()) if defined.size else 0.0
-        summary[f"{name}_mean_interval"] = bootstrap_interval(defined, np.mean)
-        summary[f"{name}_median"] = float(np.median(defined)) if defined.size else 0.0
-        summary[f"{name}_median_interval"] = bootstrap_interval(defined, np.median)
+        defined, is_mae = values[~np.isnan(values)], name.startswith("mae_")
+        for kind, statistic in (("mean", np.mean), ("median", np.median)):
+            key = name if is_mae and kind == "mean" else f"{name}_{kind}"
+            empty = 0.0 if is_mae else None
+            summary[key] = float(statistic(defined)) if defined.size else empty
+            summary[f"{name}_{kind}_interval"] = bootstrap_interval(defined, statistic) if defined.size else [empty] * 2
         if name.startswith(("dice_", "mae_")):
             summary[f"{name}_undefined"] = int(values.size - defined.size)
     return summary
@@ -117,7 +118,7 @@ def bootstrap_interval(values: NDArray[np.float64], statistic: Callable[..., Any
     """The 95% percentile interval of a statistic under resampling of the samples, [low, high].
 
     Args:
-        values: one a sample, (n,), without NaN; of a single value the interval is that value, of none 0.
+        values: one a sample, (n,), without NaN, at least one; of a single value the interval is that value.
         statistic: `np.mean`, `np.median` or the like, with `axis`.
     """
     if values.size < 2:

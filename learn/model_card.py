@@ -23,7 +23,7 @@ def model_card(metadata: Mapping[str, Any], parameters: int) -> str:
     facts = {
         "model": metadata["model"],
         "scheme": metadata["scheme"],
-        "physics version": metadata.get("physics_version", "not recorded"),
+        "physics version": metadata["physics_version"],
         "atlas": f"{atlas['name']} ({atlas['content_hash'][:12]})",
         "grid": f"{' x '.join(map(str, grid['shape']))} at {grid['spacing']:g} mm",
         "predicts": _answer(metadata),

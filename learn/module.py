@@ -25,6 +25,8 @@ from learn.network import InverseNetwork
 from learn.targets import Targets
 
 SCHEDULES = ("exponential", "cosine")
+LOOK_EVERY = 20
+"""Batches between two looks at the loss, for which a GPU must be waited for."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class Optimization:
 
     def averaged(self, average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         """The moving average after one more batch, `count` batches after its start."""
-        return torch.lerp(average, current, max(1.0 - self.average, 9.0 / (10.0 + float(count))))
+        share = 9.0 / (10.0 + torch.as_tensor(count, dtype=average.dtype, device=average.device))
+        return torch.lerp(average, current, share.clamp(min=1.0 - self.average))  # no number leaves the device
 
 
 class InverseModule(pl.LightningModule):
@@ -134,10 +137,18 @@ class InverseModule(pl.LightningModule):
         """
         image, target = batch
         loss = self.loss(self.network(image).float(), target)
-        if not torch.isfinite(loss):
-            raise InputError("the training diverged: lower optimizer.learning_rate, or use trainer.precision=32-true")
+        if index % LOOK_EVERY == 0:
+            refuse_divergence(loss)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(image))
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Leave no checkpoint of a training that diverged.
+
+        Raises:
+            InputError: the loss is not finite.
+        """
+        refuse_divergence(self.trainer.callback_metrics["train_loss"])
 
     def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
         """Move the average after every step."""
@@ -174,3 +185,13 @@ class InverseModule(pl.LightningModule):
         steps = epochs * data.training_batches
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optimization.rate(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def refuse_divergence(loss: Tensor) -> None:
+    """Stop a training whose loss is not finite.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not torch.isfinite(loss):
+        raise InputError("the training diverged: lower optimizer.learning_rate, or use trainer.precision=32-true")

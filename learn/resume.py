@@ -60,7 +60,6 @@ def find_checkpoint(out: Path, settings: dict[str, Any], resume: bool) -> Path |
         if not resume:
             raise InputError(f"{out} holds a training already: choose another out=, or continue it with resume=true")
         before = json.loads(record.read_text()) if record.exists() else {}
-        before.setdefault("crop", True)  # not recorded before it could be chosen
         changed = [name for name in {**settings, **before} if before.get(name) != settings.get(name)]
         if changed:
             raise InputError(

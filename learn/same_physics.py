@@ -34,12 +34,11 @@ def refuse_other_physics(estimator: Estimator, store: Store, key: str = "weights
     """
     learned, given = estimator.metadata, store.attributes
     refuse_old_physics(store)
-    version = given["physics_version"]
     kinds = {
         "model": (learned["model"], given["model"]),
         "coupling": (learned.get("coupling", given.get("coupling")), given.get("coupling")),
         "scheme": (learned["scheme"], given["scheme"]),
-        "physics version": (learned.get("physics_version", version), version),
+        "physics version": (learned["physics_version"], given["physics_version"]),
         "grid": (list(learned["grid"]["shape"]), list(given["grid"]["shape"])),
         "spacing": (learned["grid"]["spacing"], given["grid"]["spacing"]),
         "atlas": (learned["atlas"]["content_hash"][:12], given["atlas"]["content_hash"][:12]),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import InputError
+from learn.calibration import ENOUGH
 from learn.comparison import Evaluation
 
 Summary = Mapping[str, Any]
@@ -50,6 +51,8 @@ def format_table(summary: Summary, facts: Mapping[str, Any]) -> str:
     undefined = {key.removesuffix("_undefined"): n for key, n in summary.items() if key.endswith("_undefined")}
     notes = [f"{name} is undefined for {n} samples (nothing to compare)." for name, n in undefined.items() if n]
     notes.append(f"{summary['origins_moved_into_tissue']} predicted origins lay outside tissue and were moved.")
+    if summary["invariants_clipped"]:
+        notes.append(f"{summary['invariants_clipped']} predictions of mu1 or mu2 were clipped to be simulated.")
     if summary["simulations_not_converged"]:
         notes.append(f"The displacement of {summary['simulations_not_converged']} predictions did not converge.")
     masks = "exact" if facts["masks"] == "exact" else "drawn"
@@ -67,10 +70,15 @@ def _coverage(summary: Summary) -> list[str]:
         return []
     shares = {name: [summary[f"coverage_{level}_{name}"] for level in ("0.5", "0.9")] for name in names}
     rows = [f"| {name} | {half:.3f} | {most:.3f} |" for name, (half, most) in shares.items()]
-    return ["\n".join(["| quantity | in its 50% interval | in its 90% interval |", "|---|---|---|", *rows])]
+    (low, high), (lowest, highest) = summary["chance_0.5"], summary["chance_0.9"]
+    rows.append(f"| *by chance (95%)* | {low:.3f} to {high:.3f} | {lowest:.3f} to {highest:.3f} |")
+    notes = [] if summary["count"] >= ENOUGH else [f"Fewer than {ENOUGH} samples say little about coverage."]
+    return ["\n".join(["| quantity | in its 50% interval | in its 90% interval |", "|---|---|---|", *rows]), *notes]
 
 
 def _number(summary: Summary, name: str, kind: str) -> str:
     value = summary.get(f"{name}_{kind}", summary.get(name))
+    if value is None:
+        return "-"
     low, high = summary[f"{name}_{kind}_interval"]
     return f"{value:.4g} ({low:.4g} to {high:.4g})"

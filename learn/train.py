@@ -13,6 +13,7 @@ runs/sweep; a sweeper minimizes the best validation loss (of several networks: t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,9 +22,11 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 from omegaconf import DictConfig
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from engine import GRIDS, InputError, Store, open_store
-from engine.command import require, run_command
+from engine.command import TERMINATED, require, run_command
+from engine.version import commit, package_version
 from learn.augment import Augmentation
 from learn.build import (
     build_network,
@@ -41,7 +44,7 @@ from learn.module import InverseModule, Optimization
 from learn.resume import decisive_settings, find_checkpoint, only_training
 from learn.settings import LARGEST_SEED, given_path, true_or_false, whole_number
 from learn.targets import Targets
-from learn.weights import SUFFIX
+from learn.weights import SUFFIX, load_weights
 
 LOWEST = {"epochs": 1, "batch_size": 1, "workers": 0, "components": 0, "fresh": 0}
 """Smallest values of whole-number settings."""
@@ -78,7 +81,7 @@ def read_networks(cfg: DictConfig) -> dict[str, Targets]:
         InputError: `targets` names no networks, or quantities that cannot be learned.
     """
     if not cfg.targets:
-        raise InputError("targets is empty: write targets=[mu1,mu2], or a name and such a list for every network")
+        raise InputError("targets is empty: write targets=[mu1,mu2], or choose an experiment= of several networks")
     scaling = {} if cfg.scaling is None else cfg.scaling
     if not isinstance(scaling, Mapping):
         raise InputError(f"scaling={scaling} names no quantities: write scaling={{mu1: {{weight: 4}}}}")
@@ -117,7 +120,10 @@ def train_network(cfg: DictConfig, store: Store, targets: Targets, folder: Path,
 
     export = ExportBest(weights, describe)
     trainer = build_trainer(cfg, folder, optimization, export)
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except SIGTERMException:  # it carries no exit status, and a training that was ended is not a finished one
+        sys.exit(TERMINATED)
     if not weights.exists():
         raise InputError(f"the training in {folder} is done, but {weights} is gone: delete {folder} and train again")
     print(f"trained {trainer.current_epoch} epochs; the best network is {weights}")
@@ -158,8 +164,10 @@ def refuse_wrong_numbers(cfg: DictConfig) -> None:
     whole_number(cfg, "seed", 0, LARGEST_SEED)
     if cfg.count is not None:
         whole_number(cfg, "count", 1)
-    if not isinstance(cfg.cache_gb, int | float):
-        raise InputError(f"cache_gb={cfg.cache_gb} must be a number of GB")
+    if isinstance(cfg.cache_gb, bool) or not isinstance(cfg.cache_gb, int | float) or not cfg.cache_gb >= 0:
+        raise InputError(f"cache_gb={cfg.cache_gb} must be a number of GB, 0 or more")
+    if Path(str(require(cfg, "name"))).name != str(cfg.name):
+        raise InputError(f"name={cfg.name} is no name of a file: give one without slashes")
     if true_or_false(cfg, "freeze") and cfg.start is None:
         raise InputError("freeze=true leaves the convolutions as they come: name the weights with start=")
 
@@ -181,14 +189,15 @@ def training_facts(cfg: DictConfig, data: TumorDataModule, optimization: Optimiz
         "batch_size": cfg.batch_size,
         "optimizer": asdict(optimization),
     }
+    seeds = [cfg.seed] if cfg.fresh else []
     if cfg.fresh:
         facts["samples"]["train"] = cfg.epochs * cfg.fresh * cfg.batch_size * data.replicas
-        facts["fresh_seed"] = cfg.seed
     if data.augmentation is not None:
         facts["augmentation"] = asdict(data.augmentation)
     if cfg.start is not None:
         facts["start"] = Path(cfg.start).stem + (", convolutions frozen" if cfg.freeze else "")
-    return facts
+        seeds += load_weights(cfg.start).metadata.get("training", {}).get("fresh_seeds", [])
+    return facts | ({"fresh_seeds": seeds} if seeds else {}) | {"version": package_version(), "commit": commit()}
 
 
 def grid_name(shape: tuple[int, int, int]) -> str:

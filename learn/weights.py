@@ -25,7 +25,7 @@ SHIPPED = Path(__file__).parent / "weights_shipped"
 SUFFIX = ".safetensors"
 HEADER = "learn_morph_infer"
 """Key of the JSON in the file's header; a file without it holds other weights."""
-REQUIRED = ("name", "architecture", "targets", "grid", "crop", "model", "scheme", "atlas")
+REQUIRED = ("name", "architecture", "targets", "grid", "crop", "model", "scheme", "physics_version", "atlas")
 
 
 def save_weights(path: str | Path, network: InverseNetwork, metadata: Mapping[str, Any]) -> Path:

@@ -69,7 +69,7 @@ def prepare_brain(anatomy: Anatomy, weights: str, fine: Grid = GRIDS["full"]) ->
     if about["model"] != MODEL:
         raise InputError(f"the weights {name} were trained for the model {about['model']}: this pipeline needs {MODEL}")
     version = Model(MODEL).physics_version
-    if about["scheme"] != SCHEME or about.get("physics_version", version) != version:
+    if about["scheme"] != SCHEME or about["physics_version"] != version:
         raise InputError(f"the weights {name} were trained on other physics than {SCHEME}, version {version}")
     missing = {"mu1", "mu2", "origin_x"} - set(estimator.targets.names)
     if missing:

@@ -33,7 +33,8 @@ def test_ranks_tell_honest_from_narrow(store: Store, width: float, lowest: float
     ranks = ranks_of_truth(Guess(store, width), store, np.arange(len(store)))  # type: ignore[arg-type]
     assert set(ranks) == {"mu1", "origin_x", "origin_y", "origin_z"}
     shares = coverage(ranks)
-    assert set(shares) == {f"coverage_{level}_{name}" for level in (0.5, 0.9) for name in ranks}
+    named = {f"coverage_{level}_{name}" for level in (0.5, 0.9) for name in ranks}
+    assert set(shares) == named | {"chance_0.5", "chance_0.9"}
     assert lowest <= np.mean([shares[f"coverage_0.9_{name}"] for name in ranks]) <= highest
 
 

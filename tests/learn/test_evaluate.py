@@ -56,7 +56,7 @@ def test_the_truth_scores_perfectly(store: Store) -> None:
 def test_the_command_writes_what_other_tools_rely_on(
     store_path: Path, save_network: Callable[..., Path], tmp_path: Path
 ) -> None:
-    weights = save_network(tmp_path / "net", JOINT, physics_version=None)  # before it was recorded
+    weights = save_network(tmp_path / "net", JOINT)
     arguments = [f"data={store_path}", f"weights={weights}", "split=all", "count=5"]
     main(compose("evaluate", [*arguments, f"out={tmp_path / 'out'}", f"publish={tmp_path / 'published'}"]))
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -70,6 +70,17 @@ def test_the_command_writes_what_other_tools_rely_on(
     assert published["name"] == "published"
     assert published["accuracy"]["count"] == 5
     assert published["physics_version"] == VERSION
+
+
+def test_only_unseen_samples_say_how_accurate_a_network_is(
+    store: Store, store_path: Path, save_network: Callable[..., Path], tmp_path: Path
+) -> None:
+    weights = save_network(tmp_path / "net", JOINT, training={"data_seed": store.attributes["seed"]})
+    arguments = [f"data={store_path}", f"weights={weights}", f"out={tmp_path / 'out'}", "count=1", "figures=false"]
+    with pytest.raises(InputError, match="use split=test"):
+        main(compose("evaluate", [*arguments, "split=val", f"publish={tmp_path / 'published'}"]))
+    main(compose("evaluate", [*arguments, "split=val"]))
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["split"] == "val"
 
 
 def test_drawn_masks_differ_from_exact_ones_and_are_the_same_for_everybody(store: Store) -> None:
@@ -232,6 +243,6 @@ def test_a_wrong_value_is_refused_before_the_evaluation(
 def test_new_simulations_of_the_stores_seed_are_no_test(
     store_path: Path, save_network: Callable[..., Path], tmp_path: Path
 ) -> None:
-    weights = save_network(tmp_path / "net", JOINT, training={"fresh_seed": 0})
+    weights = save_network(tmp_path / "net", JOINT, training={"fresh_seeds": [7, 0]})
     with pytest.raises(InputError, match="give data= of another seed"):
         main(compose("evaluate", [f"data={store_path}", f"weights={weights}", f"out={tmp_path / 'out'}"]))

@@ -50,6 +50,6 @@ def test_training_on_new_simulations(store_path: Path, tmp_path: Path) -> None:
     asked = [f"data={store_path}", f"out={tmp_path}", "fresh=1", "seed=5", *small]
     assert 0 < main(compose("train", asked)) < 10
     training = load_weights(tmp_path / "fk_joint_quarter.safetensors").metadata["training"]
-    assert (training["fresh_seed"], training["samples"]["train"]) == (5, 4)
+    assert (training["fresh_seeds"], training["samples"]["train"]) == ([5], 4)
     with pytest.raises(InputError, match="neither count= nor augmentation="):
         main(compose("train", [*asked, "count=4"]))

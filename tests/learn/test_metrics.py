@@ -63,6 +63,8 @@ def test_undefined_scores_are_counted_not_dropped() -> None:
     assert summary["dice_0.8_median"] == pytest.approx(0.6)
     assert summary["dice_0.8_undefined"] == 1
     assert summary["mae_csf"] == 0.0
+    nothing = summarize({"dice_0.8": np.array([np.nan])})
+    assert nothing["dice_0.8_mean"] is None and nothing["dice_0.8_median_interval"] == [None, None]
     assert summary["mae_csf_undefined"] == 4
 
 

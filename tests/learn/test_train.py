@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from safetensors.torch import load_file
 
 from engine import InputError, Store
-from engine.command import compose
+from engine.command import TERMINATED, compose
+from engine.version import commit, package_version
 from learn.build import build_network, start_from, use_channels_last
 from learn.checkpoints import SplitCheckpoints
 from learn.crop import Crop
@@ -253,6 +255,10 @@ def test_data_must_be_given() -> None:
         ("network.filters=many", r"network\.filters=many"),
         ("network.filters=[8,8,8,0]", "one for each of 4 blocks"),
         ("trainer.accelerator=abacus", "Lightning refuses"),
+        ("trainer.devices=[0,1]", "Lightning refuses"),
+        ("name=a/b", "without slashes"),
+        ("name=null", "name is not given"),
+        ("cache_gb=nan", "a number of GB"),
         ("targets=mu1", "not a list"),
     ],
 )
@@ -260,6 +266,25 @@ def test_a_wrong_value_is_one_sentence(store_path: Path, tmp_path: Path, setting
     with pytest.raises(InputError, match=words) as refused:
         train(store_path, tmp_path, setting)
     assert "\n" not in str(refused.value)
+
+
+def test_a_training_that_was_ended_is_not_a_finished_one(
+    store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning's answer to SIGTERM carries no exit status."""
+
+    def end(*_: object) -> None:
+        raise SIGTERMException
+
+    monkeypatch.setattr(InverseModule, "on_train_batch_end", end)
+    with pytest.raises(SystemExit) as ended:
+        train(store_path, tmp_path)
+    assert ended.value.code == TERMINATED
+
+
+def test_a_card_says_which_program_trained_it(finished: Path) -> None:
+    training = load_weights(finished / WEIGHTS).metadata["training"]
+    assert training["version"] == package_version() and training["commit"] == commit() != ""
 
 
 def test_divergence_is_said_in_a_sentence(store_path: Path, tmp_path: Path) -> None:

@@ -29,7 +29,11 @@ class Commands:
             return
         gain = 0.01 if "weighted" in given["weights"] else 0.0
         values = [ROWS[out.name] + gain + 0.001 * row for row in self.rows]
-        lines = ["row,dice_0.1", *(f"{row},{value}" for row, value in zip(self.rows, values, strict=True))]
+        lines = [
+            f"{row},{value},{value},{value if row != 9 else 'nan'}"
+            for row, value in zip(self.rows, values, strict=True)
+        ]
+        lines = ["row,dice_0.01,dice_0.1,dice_0.8", *lines]
         (out / "samples.csv").write_text("\n".join(lines) + "\n")
         numbers = dict.fromkeys(["mae_gray_matter", "mae_white_matter", "mae_csf"], 0.1)
         numbers |= {f"dice_{t}_mean": 0.8 for t in ("0.01", "0.1", "0.8")}
@@ -72,7 +76,8 @@ def test_experiments_are_done_once_and_with_one_budget(bench, commands, tmp_path
     }
     result = json.loads((tmp_path / "six.json").read_text())
     assert result["images"] == 10000 and "me_joint" not in result
-    assert result["gain in dice_0.1"]["fk_joint over fk_two_nets"] == pytest.approx([0, 0, 0])
+    for threshold in ("0.01", "0.1", "0.8"):
+        assert result["gains"][f"fk_joint over fk_two_nets at {threshold}"] == pytest.approx([0, 0, 0])
     commands.done.clear()
     bench("experiments", *given, "only=[fk_joint]")
     assert not commands.done

@@ -102,7 +102,7 @@ def test_networks_that_do_not_belong_together_are_refused(save_network: Save, tm
     save_network(tmp_path / "origin", ORIGIN, physics_version=0)
     with pytest.raises(InputError, match="differ in their physics_version"):
         load_weights(tmp_path)
-    save_network(tmp_path / "origin", ORIGIN, physics_version=None)  # before it was recorded
+    save_network(tmp_path / "origin", ORIGIN)
     assert load_weights(tmp_path).targets.names == JOINT
     save_network(tmp_path / "origin", JOINT)
     with pytest.raises(InputError, match="one network for each quantity"):
