@@ -2,7 +2,7 @@
 
 Sample i of epoch e is row e N + i of the data set that `engine.generate` would make with the training's seed and the
 validation store's model, atlas, grid and prior; so a training that was stopped and continued sees the same samples.
-On a GPU the accepted tumors are grown once more and stay there; on a CPU a network waits for them.
+On a GPU the accepted tumors of the first model are grown once more and stay there; on a CPU a network waits for them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class FreshDataset(Dataset[tuple[Tensor, Tensor]]):
         self.targets, self.crop, self.seed, self.samples, self.epoch = targets, crop, seed, samples, 0
         self.atlas, self.scheme, self.model = store.load_atlas(), attributes["scheme"], model_of(attributes)
         self.prior = read_prior(attributes["prior"])
-        self.backend = choose_backend("cpu" if self.model.has_mass_effect else backend)
+        self.backend = choose_backend(backend)
         self.tissue = torch.from_numpy(np.ascontiguousarray(crop.apply(self.model.scene(self.atlas))))
 
     def __len__(self) -> int:
@@ -81,7 +81,7 @@ class FreshDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def _densities(self, accepted: list[dict[str, Any]], tumors: list[Parameters]) -> Tensor:
         """The cropped densities (B, x, y, z), on the GPU if the backend is there."""
-        if self.backend.name == ON_DEVICE:
+        if self.backend.name == ON_DEVICE and not self.model.has_mass_effect:  # what is pushed ends on the host
             grown = simulate(tumors, self.atlas, backend=self.backend, scheme=self.scheme, on_device=True)
             return self.crop.apply(torch.from_dlpack(grown.density))
         return torch.from_numpy(np.stack([self.crop.apply(row["density"]).astype(np.float32) for row in accepted]))
