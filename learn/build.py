@@ -28,7 +28,7 @@ from learn.mixture import Mixture
 from learn.module import Optimization
 from learn.network import BLOCKS, LEAST_SIZE, InverseNetwork
 from learn.resume import CHECKPOINT
-from learn.same_physics import refuse_other_physics
+from learn.same_physics import refuse_other_brain
 from learn.settings import true_or_false
 from learn.targets import AXES, QUANTITIES, Targets
 from learn.weights import load_weights
@@ -121,6 +121,8 @@ def distributed(network: InverseNetwork, mixture: Mixture | None) -> InverseNetw
 def start_from(network: InverseNetwork, source: str, freeze: bool, store: Store) -> None:
     """Take over the tensors of trained weights that fit: everything but the last layer, if the networks are alike.
 
+    The weights may be of another model: what an outline shows is much the same.
+
     Args:
         network: changed in place.
         source: as of `learn.load_weights`.
@@ -128,13 +130,13 @@ def start_from(network: InverseNetwork, source: str, freeze: bool, store: Store)
         store: that the training learns from.
 
     Raises:
-        InputError: the weights are several networks, were trained on other physics, or their convolutions or what these
-            see are others than this network's.
+        InputError: the weights are several networks, were trained on another grid or brain, or their convolutions or
+            what these see are others than this network's.
     """
     estimator = load_weights(source)
     if len(estimator.parts) > 1:
         raise InputError(f"start={source} holds {len(estimator.parts)} networks: give one")
-    refuse_other_physics(estimator, store, "start")
+    refuse_other_brain(estimator, store, "start")
     if estimator.network.pool != network.pool:
         raise InputError(
             f"start={source} sees means over {estimator.network.pool}³ voxels, this network over {network.pool}³: "

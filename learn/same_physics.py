@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from engine import InputError, Store
 from engine.model import model_of
 from learn.estimator import Estimator
@@ -21,16 +24,15 @@ def refuse_old_physics(store: Store) -> None:
         )
 
 
-def refuse_other_physics(estimator: Estimator, store: Store, key: str = "weights") -> None:
+def refuse_other_physics(estimator: Estimator, store: Store) -> None:
     """Only bring a network together with simulations of the kind that it learned, and that are simulated here.
 
     Args:
         estimator: the network.
         store: the simulations.
-        key: the setting that chose the network, which the sentence names.
 
     Raises:
-        InputError: model, coupling, scheme, grid, atlas or the version of the physics differ.
+        InputError: model, coupling, scheme, the version of the physics or what `refuse_other_brain` compares differ.
     """
     learned, given = estimator.metadata, store.attributes
     refuse_old_physics(store)
@@ -39,13 +41,35 @@ def refuse_other_physics(estimator: Estimator, store: Store, key: str = "weights
         "coupling": (learned.get("coupling", given.get("coupling")), given.get("coupling")),
         "scheme": (learned["scheme"], given["scheme"]),
         "physics version": (learned["physics_version"], given["physics_version"]),
+    }
+    _refuse_differences(kinds, estimator, "weights")
+    refuse_other_brain(estimator, store, "weights")
+
+
+def refuse_other_brain(estimator: Estimator, store: Store, key: str) -> None:
+    """Only bring a network together with simulations on the same voxels of the same brain.
+
+    Args:
+        estimator: the network.
+        store: the simulations.
+        key: the setting that chose the network, which the sentence names.
+
+    Raises:
+        InputError: grid or atlas differ.
+    """
+    learned, given = estimator.metadata, store.attributes
+    kinds = {
         "grid": (list(learned["grid"]["shape"]), list(given["grid"]["shape"])),
         "spacing": (learned["grid"]["spacing"], given["grid"]["spacing"]),
         "atlas": (learned["atlas"]["content_hash"][:12], given["atlas"]["content_hash"][:12]),
     }
+    _refuse_differences(kinds, estimator, key)
+
+
+def _refuse_differences(kinds: Mapping[str, tuple[Any, Any]], estimator: Estimator, key: str) -> None:
     for kind, (ours, theirs) in kinds.items():
         if ours != theirs:
             raise InputError(
-                f"the weights {learned['name']} were trained for {kind} {ours}, the store has {theirs}: "
+                f"the weights {estimator.metadata['name']} were trained for {kind} {ours}, the store has {theirs}: "
                 f"give {key}= that were trained on such a store"
             )

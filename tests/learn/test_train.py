@@ -162,6 +162,9 @@ def test_a_distribution_is_trained_from_given_convolutions(
     assert all(np.array_equal(drawn[name], values) for name, values in estimator.sample(image, 5, seed=1).items())
     with pytest.raises(InputError, match="another stem"):
         train(store_path, tmp_path / "other", f"start={start}", "network.filters=5")
+    pushed = copy.copy(store)
+    pushed.attributes = store.attributes | {"model": "mass_effect", "physics_version": 9}
+    start_from(load_weights(start).network, str(start), freeze=False, store=pushed)
     coarse = load_weights(start).network
     coarse.pool = 2
     with pytest.raises(InputError, match=r"give network\.pool=1"):
