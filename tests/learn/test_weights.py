@@ -179,6 +179,6 @@ def test_shipped_weights_are_found_by_name_model_and_grid(
 @pytest.mark.parametrize("name", weights.shipped_weights())
 def test_what_is_shipped_loads_and_has_a_measured_accuracy(name: str) -> None:
     metadata = load_weights(name).metadata
-    assert metadata["accuracy"]["count"] >= 500
+    assert metadata["accuracy"]["count"] >= {"fisher_kolmogorov": 500, "mass_effect": 200}[metadata["model"]]
     assert (weights.SHIPPED / f"{name}.safetensors").stat().st_size < 8e6
     assert (weights.SHIPPED / f"{name}.md").is_file()

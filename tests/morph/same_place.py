@@ -10,6 +10,7 @@ from scipy import ndimage
 
 import engine
 from engine import Anatomy
+from engine.model import Model
 from morph.answer import Personalization
 from morph.inference import Brain
 from morph.registration import Interpolation
@@ -62,12 +63,13 @@ class KnowingNetwork:
     targets = SimpleNamespace(names=("mu1", "mu2", "origin_x", "origin_y", "origin_z"))
     files: tuple[Path, ...] = ()
 
-    def __init__(self, grid: engine.Grid, content_hash: str, **changed: str) -> None:
+    def __init__(self, grid: engine.Grid, content_hash: str, **changed: object) -> None:
         self.grid = grid
         self.metadata = {
             "name": "known",
             "model": "fisher_kolmogorov",
             "scheme": "converged",
+            "physics_version": Model().physics_version,
             "atlas": {"name": "tiny", "content_hash": content_hash},
             **changed,
         }

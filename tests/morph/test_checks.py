@@ -38,7 +38,7 @@ NAMES = {
     "registration_found", "registration_brain_dice", "registration_correlation",
     "registration_scale", "masks_in_tissue", "masks_on_grid", "fit_core", "fit_edema", "threshold_core",
     "threshold_edema", "mu1_in_range", "mu2_in_range", "patient_core", "patient_edema", "density_not_empty",
-    "density_not_everywhere", "origin_in_brain", "size_in_prior",
+    "density_not_everywhere", "origin_in_brain", "size_in_prior", "brain_in_cube",
 }  # fmt: skip
 
 

@@ -84,6 +84,7 @@ def test_only_weights_of_this_brain_and_model_are_taken(monkeypatch: pytest.Monk
         (KnowingNetwork(grid, "other"), "another brain"),
         (KnowingNetwork(grid, content_hash, model="mass_effect"), "for the model mass_effect"),
         (KnowingNetwork(grid, content_hash, scheme="gliomasolver"), "other physics"),
+        (KnowingNetwork(grid, content_hash, physics_version=0), "other physics"),
     ):
         monkeypatch.setattr("morph.inference.load_weights", lambda name, network=network: network)
         with pytest.raises(InputError, match=message):
