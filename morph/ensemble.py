@@ -1,4 +1,4 @@
-"""Equally probable tumors on the fine grid, and the one of them to deliver."""
+"""Equally probable tumors on the fine grid, and the one to deliver."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import Atlas, simulate_stream
 from morph.evidence import Estimate, Fit
 from morph.scene import Scene
 from morph.uncertainty import AGREED
@@ -14,7 +15,7 @@ from morph.uncertainty import AGREED
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Equally probable tumors on the fine grid.
+    """Tumors on the fine grid, equally probable ones if nothing else is said.
 
     Attributes:
         estimates: their numbers.
@@ -23,6 +24,17 @@ class Ensemble:
 
     estimates: list[Estimate]
     density: NDArray[np.float32]
+
+
+def grow_ensemble(estimates: list[Estimate], atlas: Atlas) -> Ensemble:
+    """Simulate tumors in a brain."""
+    density = np.empty((len(estimates), int(atlas.tissue.sum())), dtype=np.float32)
+    field = np.zeros(atlas.grid.shape, dtype=np.float32)
+    for row, one in zip(density, simulate_stream([e.parameters() for e in estimates], atlas), strict=True):
+        field[...] = 0
+        one.write(field)
+        row[...] = field[atlas.tissue]
+    return Ensemble(estimates, density)
 
 
 def held_against(ensemble: Ensemble, scene: Scene) -> list[Fit]:
@@ -35,29 +47,32 @@ def held_against(ensemble: Ensemble, scene: Scene) -> list[Fit]:
     return fits
 
 
-def dice_between(ensemble: Ensemble, level: float) -> NDArray[np.float64]:
-    """Dice of every member with every other where density >= level, (n, n); two empty ones agree."""
-    shown = (ensemble.density >= level).astype(np.float32)
-    shared, sizes = (shown @ shown.T).astype(np.float64), shown.sum(axis=1, dtype=np.float64)
-    total = sizes[:, None] + sizes[None]
+def dice_between(some: Ensemble, others: Ensemble, level: float) -> NDArray[np.float64]:
+    """Dice of every tumor of one with every one of the other where density >= level, (n, m); two empty ones agree."""
+    one, two = ((each.density >= level).astype(np.float32) for each in (some, others))
+    shared = (one @ two.T).astype(np.float64)
+    total = one.sum(axis=1, dtype=np.float64)[:, None] + two.sum(axis=1, dtype=np.float64)[None]
     return np.divide(2 * shared, total, out=np.ones_like(shared), where=total > 0)
 
 
-def representative(ensemble: Ensemble, losses: NDArray[np.float64]) -> tuple[int, dict[float, float]]:
-    """The member that agrees best with the others and with the masks; its mean Dice with them at each of `AGREED`.
+def representative(
+    candidates: Ensemble, ensemble: Ensemble, losses: NDArray[np.float64]
+) -> tuple[int, dict[float, float]]:
+    """The candidate that agrees best with the ensemble and with the masks; its mean Dice with it at each of `AGREED`.
 
-    The others speak for what is not seen, the masks for what is: where outlines say little, the typical tumor may
+    The ensemble speaks for what is not seen, the masks for what is: where outlines say little, the typical tumor may
     explain them badly.
 
     Args:
-        ensemble: equally probable tumors; a heavy one may be in it several times, and is no other to itself.
-        losses: 1 minus the agreement of each with the masks (see `morph.evidence`), (n,).
+        candidates: tumors to choose from.
+        ensemble: equally probable tumors; one that is a candidate is not compared with itself.
+        losses: 1 minus the agreement of each candidate with the masks (see `morph.evidence`), (n,).
     """
-    other = np.array([[one != two for two in ensemble.estimates] for one in ensemble.estimates])
+    other = np.array([[one != two for two in ensemble.estimates] for one in candidates.estimates])
     count = other.sum(axis=1)
     agreement = {}
     for level in AGREED:
-        total = (dice_between(ensemble, level) * other).sum(axis=1)
+        total = (dice_between(candidates, ensemble, level) * other).sum(axis=1)
         agreement[level] = np.divide(total, count, out=np.ones_like(total), where=count > 0)
     best = int(np.argmax(np.mean(list(agreement.values()), axis=0) - losses))
     return best, {level: float(values[best]) for level, values in agreement.items()}

@@ -5,8 +5,9 @@ both thresholds averaged over. It is sampled on the coarse grid (`morph.sampler`
 found, each tumor of the fine grid by its stand-in on the coarse one (`morph.log_posterior`). Some of the tumors, drawn
 by weight, are then simulated on the fine grid: the ensemble that maps come from. Intervals come from all of them.
 
-The tumor that is delivered is the one of the ensemble that agrees best with all the others and with the masks, so that
-as little as possible is lost whichever of them is the true one (`morph.ensemble`).
+The tumor that is delivered is the one that agrees best with all of the ensemble and with the masks, so that as little
+as possible is lost whichever of them is the true one (`morph.ensemble`). It is one of them or, mostly, the tumor at the
+mean of the sample: in five dimensions few of some dozens lie near the middle.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import Atlas, InputError, random_stream, simulate_stream
+from engine import Atlas, InputError, random_stream
 from engine.sampling import Range
-from morph.ensemble import Ensemble, held_against, representative
+from morph.ensemble import Ensemble, grow_ensemble, held_against, representative
 from morph.evidence import Estimate, Fit
 from morph.log_posterior import LogPosterior, most_probable
 from morph.outlines import Judgment, Outlines
@@ -128,9 +129,10 @@ def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -
     """
     outlines = Outlines(scene.drawn, scene.coarse.atlas, settings.correlation)
     tumors = sample_tumors(outlines, scene.fine.atlas, found, settings)
-    ensemble = grow_ensemble(tumors, scene, settings)
-    fits = held_against(ensemble, scene)
-    best, agreement = representative(ensemble, np.array([fit.loss for fit in fits]))
+    candidates = grow_ensemble(pick(tumors, settings), scene.fine.atlas)
+    ensemble = Ensemble(candidates.estimates[1:], candidates.density[1:])
+    fits = held_against(candidates, scene)
+    best, agreement = representative(candidates, ensemble, np.array([fit.loss for fit in fits]))
     return fits[best], summarize(tumors, ensemble, agreement, outlines, scene, settings.seed)
 
 
@@ -186,18 +188,10 @@ def _sample(log_posterior: LogPosterior, settings: PosteriorSettings, stream: in
     return Tumors(log_posterior.mapping, sample, core, edema)
 
 
-def grow_ensemble(tumors: Tumors, scene: Scene, settings: PosteriorSettings) -> Ensemble:
-    """Simulate `members` of the tumors, drawn by weight, on the fine grid."""
+def pick(tumors: Tumors, settings: PosteriorSettings) -> list[Estimate]:
+    """The tumor at the mean of the sample, and after it `members` that are drawn by weight."""
     numbers = tumors.sample.pick(settings.members, random_stream(settings.seed, MEMBERS))
-    estimates = [tumors.mapping.meant(place) for place in tumors.sample.places[numbers]]
-    atlas = scene.fine.atlas
-    density = np.empty((len(estimates), int(atlas.tissue.sum())), dtype=np.float32)
-    field = np.zeros(atlas.grid.shape, dtype=np.float32)
-    for row, one in zip(density, simulate_stream([e.parameters() for e in estimates], atlas), strict=True):
-        field[...] = 0
-        one.write(field)
-        row[...] = field[atlas.tissue]
-    return Ensemble(estimates, density)
+    return [tumors.mapping.meant(place) for place in (tumors.sample.mean, *tumors.sample.places[numbers])]
 
 
 def summarize(

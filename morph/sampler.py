@@ -54,6 +54,11 @@ class Sample:
         """How many independent points the weighted ones are worth."""
         return _effective(self.weights)
 
+    @property
+    def mean(self) -> Values:
+        """Weighted, (d,)."""
+        return self.weights @ self.places
+
     def pick(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Numbers of `count` points drawn by weight, each as often as its weight says to within one (systematic)."""
         levels = (np.arange(count) + rng.uniform()) / count

@@ -10,7 +10,7 @@ import pytest
 
 from engine import FisherKolmogorovParameters, InputError, simulate
 from morph.checks import check_posterior
-from morph.ensemble import Ensemble, held_against, representative
+from morph.ensemble import Ensemble, grow_ensemble, held_against, representative
 from morph.evidence import Estimate, Evidence, Fit
 from morph.log_posterior import LogPosterior, most_probable
 from morph.outlines import Drawn, Outlines
@@ -19,9 +19,9 @@ from morph.posterior import (
     describe_tumors,
     find_posterior,
     find_tumor,
+    pick,
     sample_tumors,
 )
-from morph.posterior import grow_ensemble as grow
 from morph.refine import RefinementSettings, refine
 from morph.sampler import Sample, normalized
 from morph.scene import Scene
@@ -117,14 +117,20 @@ def test_where_no_tumor_is_possible_the_best_fit_is_delivered(scene: Scene, monk
 def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
     outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
     tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, replace(SETTINGS, simulations=120, rounds=4))
-    ensemble = grow(tumors, scene, replace(SETTINGS, members=10))
-    best, agreement = representative(ensemble, np.zeros(10))
-    shown = ensemble.density >= 0.1
-    others = [m for m, one in zip(shown, ensemble.estimates, strict=True) if one != ensemble.estimates[best]]
+    mean, *members = pick(tumors, replace(SETTINGS, members=10))
+    assert len(members) == 10
+    middle = tumors.mapping.meant(np.average(tumors.sample.places, axis=0, weights=tumors.sample.weights))
+    assert (mean.mu1, mean.mu2) == pytest.approx((middle.mu1, middle.mu2))
+    assert mean.origin == pytest.approx(middle.origin)
+    candidates = grow_ensemble([mean, *members], scene.fine.atlas)
+    ensemble = Ensemble(members, candidates.density[1:])
+    best, agreement = representative(candidates, ensemble, np.zeros(11))
+    shown = candidates.density >= 0.1
+    others = [m for m, one in zip(shown[1:], members, strict=True) if one != candidates.estimates[best]]
     dice = np.mean([2 * (shown[best] & m).sum() / (shown[best].sum() + m.sum()) for m in others])
     assert agreement[0.1] == pytest.approx(dice)
-    spared = np.where(np.arange(10) == best, 1.0, 0.0)
-    assert representative(ensemble, spared)[0] != best  # typical, but it explains the masks far worse
+    spared = np.where(np.arange(11) == best, 1.0, 0.0)
+    assert representative(candidates, ensemble, spared)[0] != best  # typical, but it explains the masks far worse
     assert min(fit.loss for fit in held_against(ensemble, scene)) < 0.2
     numbers = describe_tumors(tumors, outlines, lambda points: points, 0)
     assert all(len(values) == len(tumors.sample.places) >= 60 for values in numbers.values())
@@ -134,9 +140,10 @@ def test_a_tumor_that_is_drawn_twice_does_not_agree_with_itself(scene: Scene) ->
     density = np.zeros((3, 8), dtype=np.float32)
     density[:2, :4], density[2, 2:6] = 0.9, 0.9
     twice, other = TRUTH, replace(TRUTH, mu1=8.0)
-    best, agreement = representative(Ensemble([twice, twice, other], density), np.zeros(3))
+    both, same = Ensemble([twice, twice, other], density), Ensemble([twice, twice], density[:2])
+    best, agreement = representative(both, both, np.zeros(3))
     assert best == 0 and agreement[0.1] == pytest.approx(0.5)
-    alone, agreement = representative(Ensemble([twice, twice], density[:2]), np.zeros(2))
+    alone, agreement = representative(same, same, np.zeros(2))
     assert alone == 0 and agreement[0.1] == 1.0
 
 
