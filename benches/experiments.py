@@ -1,6 +1,9 @@
 """The paper's six experiments, trained and tested with the same budget, beside its own numbers.
 
-    python benches/experiments.py fk=runs/fk_half.zarr me=runs/me_half.zarr folder=runs/six json=result.json
+    python -m engine.generate samples=6500 grid=half seed=1 out=runs/fk_half.zarr
+    python -m engine.generate samples=2000 grid=half seed=2 model=mass_effect out=runs/me_half.zarr
+    python benches/experiments.py fk=runs/fk_half.zarr me=runs/me_half.zarr folder=runs/six json=six.json
+    python benches/experiments.py ablation=paper_scale folder=runs/scale "only=[fk_two_nets,fk_direct]"
 
 Every network learns from `images` images in all, drawn from `fk_samples` or `me_samples` simulations: mass effect, with
 fewer of them, in more epochs. `only=[fk_joint,fk_two_nets]` is a part of the work; what is there already is not done
@@ -54,7 +57,7 @@ def main() -> None:
     """Train, test and report."""
     defaults = {
         "fk": "runs/fk_half.zarr", "me": "runs/me_half.zarr", "folder": "runs/six", "fk_samples": 5000,
-        "me_samples": 2000, "images": 300000, "network": "small", "ablation": "none", "seed": 0, "only": list(PAPER),
+        "me_samples": 1600, "images": 100000, "network": "small", "ablation": "none", "seed": 0, "only": list(PAPER),
         "json": None,
     }  # fmt: skip
     settings = arguments(defaults, __doc__)

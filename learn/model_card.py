@@ -22,6 +22,7 @@ def model_card(metadata: Mapping[str, Any], parameters: int) -> str:
     grid, atlas = metadata["grid"], metadata["atlas"]
     facts = {
         "model": metadata["model"],
+        **({"coupling [kPa]": metadata["coupling"]} if metadata.get("coupling") else {}),
         "scheme": metadata["scheme"],
         "physics version": metadata["physics_version"],
         "atlas": f"{atlas['name']} ({atlas['content_hash'][:12]})",
