@@ -4,12 +4,13 @@
     python benches/twins.py count=20 stages=[refined]
     python benches/twins.py count=20 stages=[refined] own_maps=true
     python benches/twins.py count=4 model=mass_effect
+    python benches/twins.py count=4 brain=colin27                   # needs Debian's package mricron-data
 
-Each twin is a tumor of the whole-brain prior grown in MNI152, with masks at random thresholds whose outlines are
-drawn with errors of 1 mm (`deviation=`); the pipeline sees that brain's images and the drawn masks. Three stages are
-measured: `network` is the published pipeline (estimate solved in the atlas, density warped back), `patient_space`
-solves the same estimate in the patient's tissue, `refined` searches there, samples what the masks leave open and
-delivers the tumor that agrees best with the others and the masks; it is told which share of the true numbers its
+Each twin is a tumor of the whole-brain prior grown in MNI152, or in one man's brain (`brain=colin27`), with masks at
+random thresholds whose outlines are drawn with errors of 1 mm (`deviation=`); the pipeline sees that brain's images
+and the drawn masks. Three stages are measured: `network` is the published pipeline (estimate solved in the atlas,
+density warped back), `patient_space` solves the same estimate in the patient's tissue, `refined` searches there,
+samples what the masks leave open and delivers the tumor that agrees best with the others and the masks; it is told which share of the true numbers its
 intervals hold, and `plot=` shows it as `benches/calibration.py` does. Scores are taken in the patient's space.
 With model=mass_effect the tumors push their brains aside, and a fourth stage, `mass_effect`, answers with that model;
 the other three answer with the first one, and it is told how far each answer's displacement is from the true one.
@@ -40,13 +41,14 @@ from engine.model import Model, model_of
 from engine.parameters import COUPLING
 from morph.answer import Personalization
 from morph.ants import AntsRegistration
+from morph.colin27 import load_colin27
 from morph.inference import Brain, prepare_brain
 from morph.mass_effect import MassEffect, PushSettings
 from morph.pipeline import run_pipeline
 from morph.posterior import PosteriorSettings
 from morph.refine import RefinementSettings
 from morph.registration import Registration
-from morph.twin import Twin, compare, make_twin
+from morph.twin import BRAIN, Twin, compare, make_twin
 from morph.twin_images import DEVIATION
 from morph.warp_cache import KeptRegistration
 
@@ -77,6 +79,7 @@ def main() -> None:
         "count": 20,
         "first": 0,
         "weights": "auto",
+        "brain": BRAIN,
         "deviation": DEVIATION,
         "model": "fisher_kolmogorov",
         "coupling": COUPLING,
@@ -90,6 +93,7 @@ def main() -> None:
         sys.exit("error: plot= shows the posterior of the refined stage, which stages= leaves out")
     config = compose("run")
     brain = prepare_brain(load_anatomy("sri24"), settings.weights)
+    anatomy = load_colin27() if settings.brain == "colin27" else load_anatomy(settings.brain)
     model = model_of(OmegaConf.to_container(settings))  # type: ignore[arg-type]
     asked = [
         stage for stage in STAGES if stage in settings.stages and (stage != "mass_effect" or model.has_mass_effect)
@@ -98,7 +102,7 @@ def main() -> None:
     console = Console()
     rows: dict[str, list[dict[str, Any]]] = {stage: [] for stage in stages}
     for seed in range(settings.first, settings.first + settings.count):
-        twin = make_twin(seed, deviation=settings.deviation, model=model)
+        twin = make_twin(seed, anatomy, deviation=settings.deviation, model=model)
         with TemporaryDirectory() as folder:
             registration = KeptRegistration(AntsRegistration(**config.registration, seed=seed), Path(folder))
             registering = 0.0
@@ -112,7 +116,11 @@ def main() -> None:
         plot_ranks({name: np.array([one[name] for one in ranks]) for name in ranks[0]}, Path(settings.plot))
     result = {stage: summarize(rows[stage]) for stage in stages}
     console.print(table(rows))
-    publish("Digital twins", {"machine": machine(), "own_maps": bool(settings.own_maps), **result}, settings.json)
+    publish(
+        "Digital twins",
+        {"machine": machine(), "brain": anatomy.name, "own_maps": bool(settings.own_maps), **result},
+        settings.json,
+    )
 
 
 def answer_twin(
