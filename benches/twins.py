@@ -10,8 +10,9 @@ Each twin is a tumor of the whole-brain prior grown in MNI152, or in one man's b
 random thresholds whose outlines are drawn with errors of 1 mm (`deviation=`); the pipeline sees that brain's images
 and the drawn masks. Three stages are measured: `network` is the published pipeline (estimate solved in the atlas,
 density warped back), `patient_space` solves the same estimate in the patient's tissue, `refined` searches there,
-samples what the masks leave open and delivers the tumor that agrees best with the others and the masks; it is told which share of the true numbers its
-intervals hold, and `plot=` shows it as `benches/calibration.py` does. Scores are taken in the patient's space.
+samples what the masks leave open and delivers the tumor that agrees best with the others and the masks; it is told
+which share of the true numbers its intervals hold, and `plot=` shows it as `benches/calibration.py` does. Scores are
+taken in the patient's space.
 With model=mass_effect the tumors push their brains aside, and a fourth stage, `mass_effect`, answers with that model;
 the other three answer with the first one, and it is told how far each answer's displacement is from the true one.
 own_maps=true gives the brain's true tissue maps as the patient's own, which the stages that solve in the patient use.
