@@ -1,8 +1,8 @@
 """Colin27: one person's brain, for digital twins; MNI152 is an average of many, whose images show less.
 
 The T1 is the mean of 27 scans of one man, without skull, as Debian's package mricron-data has it. No tissue maps come
-with it: they are told apart by brightness alone, without an atlas, so that the pipeline, which uses one, shares no
-error with them.
+with it: they are told apart by brightness alone. The pipeline shares no atlas with them, but it looks at the same T1's
+brightness, which hides what both take for another tissue.
 
 Source: Holmes, Hoge, Collins, Woods, Toga and Evans, Enhancement of MR images using registration for signal averaging,
 Journal of Computer Assisted Tomography 22 (1998) 324-333.

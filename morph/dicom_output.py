@@ -75,7 +75,9 @@ REGIONS = {
 """Name of a mask -> what it is; the standard's context groups 9534 (RT targets) and 7159 (lesions)."""
 
 
-def write_structures(path: Path, series: Series, masks: Mapping[str, Volume], note: str) -> None:
+def write_structures(
+    path: Path, series: Series, masks: Mapping[str, Volume], note: str, fallback: bool = False
+) -> None:
     """Write an RT Structure Set.
 
     Args:
@@ -83,10 +85,11 @@ def write_structures(path: Path, series: Series, masks: Mapping[str, Volume], no
         series: what the contours are drawn on.
         masks: names from `REGIONS` -> 0 and 1 on any grid in the series' world.
         note: what whoever looks at a region must know, for every description.
+        fallback: the density is no model's; label and name say so, for a planning system shows no descriptions.
     """
     now = datetime.now()
     dataset = _new_object(series, now)
-    dataset.StructureSetLabel = "LMI RESEARCH"
+    dataset.StructureSetLabel = "LMI FALLBACK" if fallback else "LMI RESEARCH"
     dataset.StructureSetDescription = f"{RESEARCH}. {note}"
     dataset.StructureSetDate, dataset.StructureSetTime = f"{now:%Y%m%d}", f"{now:%H%M%S}"
     dataset.ReferencedFrameOfReferenceSequence = [_referenced_series(series)]
@@ -97,7 +100,7 @@ def write_structures(path: Path, series: Series, masks: Mapping[str, Volume], no
             _item(
                 ROINumber=number,
                 ReferencedFrameOfReferenceUID=series.frame_of_reference,
-                ROIName=name,
+                ROIName=_shown_name(name, fallback),
                 ROIDescription=_about(name, note),
                 ROIGenerationAlgorithm="" if region.given else "AUTOMATIC",
             )
@@ -121,13 +124,15 @@ def write_structures(path: Path, series: Series, masks: Mapping[str, Volume], no
     dataset.save_as(path, enforce_file_format=True)
 
 
-def write_segmentation(path: Path, series: Series, masks: Mapping[str, Volume], note: str) -> None:
+def write_segmentation(
+    path: Path, series: Series, masks: Mapping[str, Volume], note: str, fallback: bool = False
+) -> None:
     """Write a Segmentation with one binary segment for each mask; the arguments are those of `write_structures`."""
     stack = np.stack([_on_series(series, mask).T >= LEVEL for mask in masks.values()], axis=-1)
     segments = [
         highdicom.seg.SegmentDescription(
             segment_number=number,
-            segment_label=name,
+            segment_label=_shown_name(name, fallback),
             segmented_property_category=REGIONS[name].category,
             segmented_property_type=REGIONS[name].kind,
             algorithm_type="SEMIAUTOMATIC" if REGIONS[name].given else "AUTOMATIC",
@@ -254,6 +259,11 @@ def _algorithm(given: bool) -> highdicom.AlgorithmIdentificationSequence:
     if given:
         return highdicom.AlgorithmIdentificationSequence("outline as given", codes.DCM.ManualProcessing, "unknown")
     return highdicom.AlgorithmIdentificationSequence(PIPELINE, codes.DCM.MorphologicalOperations, _version())
+
+
+def _shown_name(name: str, fallback: bool) -> str:
+    """What a region is called where it is chosen."""
+    return f"{name}_fallback" if fallback and name == "ctv_density" else name
 
 
 def _about(name: str, note: str) -> str:

@@ -65,10 +65,10 @@ def representative(
 
     Args:
         candidates: tumors to choose from.
-        ensemble: equally probable tumors; one that is a candidate is not compared with itself.
+        ensemble: equally probable tumors; one that is among the candidates as well is not compared with itself.
         losses: 1 minus the agreement of each candidate with the masks (see `morph.evidence`), (n,).
     """
-    other = np.array([[one != two for two in ensemble.estimates] for one in candidates.estimates])
+    other = np.array([[one is not two for two in ensemble.estimates] for one in candidates.estimates])
     count = other.sum(axis=1)
     agreement = {}
     for level in AGREED:

@@ -129,8 +129,9 @@ def list_files(patient: Patient, answer: Personalization, targets: Targets) -> I
         note = f"Verdict of its checks: {answer.verdict}. Density: {targets.record['density']}."
         if missed := targets.record["cut_off_by_series"]:
             note += f" Cut off where the series ends: {', '.join(f'{k} ({v:.0%})' for k, v in missed.items())}."
-        yield "rtstruct.dcm", partial(write_structures, series=patient.series, masks=masks, note=note)
-        yield "segmentation.dcm", partial(write_segmentation, series=patient.series, masks=masks, note=note)
+        for name, write in (("rtstruct.dcm", write_structures), ("segmentation.dcm", write_segmentation)):
+            is_fallback = answer.method == "fallback"
+            yield name, partial(write, series=patient.series, masks=masks, note=note, fallback=is_fallback)
     yield "overview.png", partial(draw_overview, patient=patient, answer=answer)
 
 

@@ -260,6 +260,8 @@ class Road:
     def _fall_back(self, found: Estimate | None = None, fit: Fit | None = None) -> Personalization:
         """A density that needs no model, for an answer that did not pass its checks."""
         with self.watch.stage("fallback", "a check failed: fall back to distances"):
+            if self.tissue is None and self.whole.tissue is not None:
+                self.tissue = show_tumor_as_tissue(self.whole.tissue, self.whole.masks.edema & self.whole.brain)
             density = self.whole.t1.with_array(self._falloff(self.whole.masks))
         return self._finish(density, "fallback", None, None, found, fit)
 

@@ -25,7 +25,7 @@ from morph.ensemble import Ensemble, grow_ensemble, held_against, representative
 from morph.evidence import Estimate, Fit
 from morph.log_posterior import LogPosterior, most_probable
 from morph.outlines import Judgment, Outlines
-from morph.prior import possible_sizes
+from morph.prior import log_prior, possible_sizes
 from morph.refine import STEPS, RefinementSettings, refine
 from morph.sampler import Sample, explore, normalized
 from morph.scene import Scene
@@ -102,7 +102,7 @@ def find_tumor(
         start: the network's answer, in the scene's space; None to start from the masks.
         refinement: how to search; None keeps the start.
         settings: how to sample; None delivers the best fit. Otherwise the search leaves the fine grid to the ensemble.
-            Where no tumor around the one that was found is possible, the best fit is delivered as well.
+            Where no tumor around the one that was found is possible, it does not.
 
     Raises:
         InputError: neither a start nor a search is wanted.
@@ -113,7 +113,7 @@ def find_tumor(
     try:
         return find_posterior(scene, fit.estimate, settings)
     except NothingPossibleError:
-        return fit, None
+        return refine(scene.coarse, scene.fine, start, refinement), None
 
 
 def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -> tuple[Fit, Posterior]:
@@ -130,7 +130,8 @@ def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -
     outlines = Outlines(scene.drawn, scene.coarse.atlas, settings.correlation)
     tumors = sample_tumors(outlines, scene.fine.atlas, found, settings)
     candidates = grow_ensemble(pick(tumors, settings), scene.fine.atlas)
-    ensemble = Ensemble(candidates.estimates[1:], candidates.density[1:])
+    members = slice(-settings.members, None)
+    ensemble = Ensemble(candidates.estimates[members], candidates.density[members])
     fits = held_against(candidates, scene)
     best, agreement = representative(candidates, ensemble, np.array([fit.loss for fit in fits]))
     return fits[best], summarize(tumors, ensemble, agreement, outlines, scene, settings.seed)
@@ -189,9 +190,11 @@ def _sample(log_posterior: LogPosterior, settings: PosteriorSettings, stream: in
 
 
 def pick(tumors: Tumors, settings: PosteriorSettings) -> list[Estimate]:
-    """The tumor at the mean of the sample, and after it `members` that are drawn by weight."""
-    numbers = tumors.sample.pick(settings.members, random_stream(settings.seed, MEMBERS))
-    return [tumors.mapping.meant(place) for place in (tumors.sample.mean, *tumors.sample.places[numbers])]
+    """`members` of the tumors, drawn by weight, and before them the one at their mean if it is possible."""
+    mapping, sample = tumors.mapping, tumors.sample
+    drawn = sample.places[sample.pick(settings.members, random_stream(settings.seed, MEMBERS))]
+    is_possible = np.isfinite(log_prior(*mapping.estimate(sample.mean), mapping.fine))
+    return [mapping.meant(place) for place in ([sample.mean, *drawn] if is_possible else drawn)]
 
 
 def summarize(

@@ -3,7 +3,8 @@
 The tumor grows in MNI152 on a grid of its own, finer than the pipeline's; its density is brought to the MNI152 T1's
 own 1 mm grid, where two random thresholds make the masks, whose outlines are then drawn with errors. The pipeline
 gets the T1 and the drawn masks, and T1Gd and FLAIR for its checks. MNI152 is an average of many brains: its T1 has
-less noise and no bias, so the tissue outside the tumor is easier to tell than a patient's.
+less noise and no bias, so the tissue outside the tumor is easier to tell than a patient's; `morph.colin27` is one
+man's brain.
 """
 
 from __future__ import annotations

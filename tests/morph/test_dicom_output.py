@@ -112,6 +112,17 @@ def test_masks_on_another_grid_keep_their_place(tmp_path: Path, series: Series) 
     assert volume == pytest.approx(4 / 3 * np.pi * 9**3, rel=0.08)
 
 
+def test_a_fallback_is_called_one_where_a_region_is_chosen(tmp_path: Path, series: Series) -> None:
+    masks = {name: as_volumes(series, regions(series))["core"] for name in ("core", "ctv_15mm", "ctv_density")}
+    write_structures(tmp_path / "rtstruct.dcm", series, masks, "", fallback=True)
+    write_segmentation(tmp_path / "segmentation.dcm", series, masks, "", fallback=True)
+    structures, segments = dcmread(tmp_path / "rtstruct.dcm"), dcmread(tmp_path / "segmentation.dcm")
+    named = ["core", "ctv_15mm", "ctv_density_fallback"]
+    assert structures.StructureSetLabel == "LMI FALLBACK"
+    assert [region.ROIName for region in structures.StructureSetROISequence] == named
+    assert [segment.SegmentLabel for segment in segments.SegmentSequence] == named
+
+
 def test_both_belong_to_the_series_and_say_what_they_are(tmp_path: Path, series: Series) -> None:
     volumes = as_volumes(series, regions(series))
     for name, write in (("rtstruct.dcm", write_structures), ("segmentation.dcm", write_segmentation)):

@@ -23,6 +23,7 @@ from morph.pipeline import run_pipeline
 from morph.refine import RefinementSettings
 from morph.registration import RegistrationFailed
 from morph.segmentation import Masks
+from morph.tissue import Tissue
 from morph.volume import Volume
 from tests.morph.same_place import KnowingNetwork, SamePlace
 
@@ -98,6 +99,16 @@ def test_a_registration_that_finds_nothing_leaves_the_fallback(patient: Patient,
     assert (answer.method, verdict(answer, "registration_found")) == ("fallback", "fail")
     assert "ANTs" in next(check.message for check in answer.checks if check.verdict == "fail")
     assert answer.density.array[patient.masks.core].min() > 0.6
+
+
+def test_own_tissue_maps_are_used_without_a_registration(patient: Patient, brain: Brain) -> None:
+    beside = ndimage.binary_dilation(patient.masks.edema, iterations=2) & ~patient.masks.edema & patient.brain
+    csf = (beside & (np.indices(beside.shape)[0] > 10)).astype(np.float32)
+    rest = patient.brain.astype(np.float32) - csf
+    own = replace(patient, tissue=Tissue(*(patient.t1.with_array(m) for m in (rest, 0 * rest, csf)), "patient"))
+    plain, answer = (run_pipeline(one, brain, Lost(), SEARCH) for one in (patient, own))
+    assert answer.tissue is not None and np.all(answer.tissue.array[csf > 0] == 1)
+    assert plain.density.array[csf > 0].min() > 0 == answer.density.array[csf > 0].max()
 
 
 class Wild(KnowingNetwork):

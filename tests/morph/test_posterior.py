@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from morph.posterior import (
     pick,
     sample_tumors,
 )
-from morph.refine import RefinementSettings, refine
+from morph.refine import STEPS, RefinementSettings, refine
 from morph.sampler import Sample, normalized
 from morph.scene import Scene
 from morph.space_mapping import map_space
@@ -106,7 +107,7 @@ def test_equal_seeds_give_equal_answers(scene: Scene) -> None:
 
 def test_where_no_tumor_is_possible_the_best_fit_is_delivered(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("morph.log_posterior.log_prior", lambda *numbers: -np.inf)
-    search = RefinementSettings(evaluations=12, fine_evaluations=0)
+    search = RefinementSettings(evaluations=12, fine_evaluations=12)
     short = replace(SETTINGS, simulations=60, rounds=3, members=10)
     fit, posterior = find_tumor(scene, TRUTH, search, short)
     assert posterior is None and fit == refine(scene.coarse, scene.fine, TRUTH, search)
@@ -126,7 +127,7 @@ def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
     ensemble = Ensemble(members, candidates.density[1:])
     best, agreement = representative(candidates, ensemble, np.zeros(11))
     shown = candidates.density >= 0.1
-    others = [m for m, one in zip(shown[1:], members, strict=True) if one != candidates.estimates[best]]
+    others = [m for m, one in zip(shown[1:], members, strict=True) if one is not candidates.estimates[best]]
     dice = np.mean([2 * (shown[best] & m).sum() / (shown[best].sum() + m.sum()) for m in others])
     assert agreement[0.1] == pytest.approx(dice)
     spared = np.where(np.arange(11) == best, 1.0, 0.0)
@@ -136,15 +137,35 @@ def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
     assert all(len(values) == len(tumors.sample.places) >= 60 for values in numbers.values())
 
 
-def test_a_tumor_that_is_drawn_twice_does_not_agree_with_itself(scene: Scene) -> None:
+def test_a_tumor_that_is_drawn_twice_counts_twice(scene: Scene) -> None:
     density = np.zeros((3, 8), dtype=np.float32)
     density[:2, :4], density[2, 2:6] = 0.9, 0.9
-    twice, other = TRUTH, replace(TRUTH, mu1=8.0)
-    both, same = Ensemble([twice, twice, other], density), Ensemble([twice, twice], density[:2])
-    best, agreement = representative(both, both, np.zeros(3))
-    assert best == 0 and agreement[0.1] == pytest.approx(0.5)
-    alone, agreement = representative(same, same, np.zeros(2))
-    assert alone == 0 and agreement[0.1] == 1.0
+    twice, other = (TRUTH, replace(TRUTH)), replace(TRUTH, mu1=8.0)
+    ensemble = Ensemble([*twice, other], density)
+    best, agreement = representative(ensemble, ensemble, np.zeros(3))
+    assert best == 0 and agreement[0.1] == pytest.approx(0.75)  # of 1 with its twin, and 0.5 with the other
+
+
+def test_a_tumor_between_two_groups_comes_with_a_warning() -> None:
+    density = np.zeros((5, 20), dtype=np.float32)
+    density[0, 5:15] = density[1:3, :10] = density[3:, 10:] = 0.9
+    some = Ensemble([replace(TRUTH, mu1=float(number)) for number in range(1, 6)], density)
+    best, agreement = representative(some, Ensemble(some.estimates[1:], density[1:]), np.zeros(5))
+    assert best == 0 and agreement[0.1] == pytest.approx(0.5)  # half of each
+    posterior = SimpleNamespace(effective=100.0, agreement=agreement)
+    sampled, agreed = check_posterior(posterior)  # type: ignore[arg-type]
+    assert (sampled.verdict, agreed.name, agreed.verdict) == ("pass", "posterior_agreement", "warn")
+
+
+def test_a_mean_outside_the_brain_is_no_candidate(scene: Scene) -> None:
+    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
+    tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, replace(SETTINGS, simulations=120, rounds=4))
+    settings = replace(SETTINGS, members=10)
+    assert len(pick(tumors, settings)) == 11
+    places = tumors.sample.places.copy()
+    places[:, 2] += 2 * scene.fine.atlas.grid.extent[0] / STEPS[2]  # out of the cube
+    apart = replace(tumors, sample=replace(tumors.sample, places=places))
+    assert len(pick(apart, settings)) == 10
 
 
 def test_what_was_not_sampled_is_certain_in_the_maps(answer: tuple[Fit, Posterior]) -> None:
