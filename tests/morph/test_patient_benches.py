@@ -1,0 +1,76 @@
+"""The benches of the pipeline report what their readers rely on: names of numbers, and what counts as wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from morph.twin import Twin
+from tests.morph.same_place import answer_with
+from tests.morph.test_twin import anatomy, twin  # noqa: F401
+
+
+@pytest.fixture
+def twins(repository: Path, monkeypatch: pytest.MonkeyPatch, twin: Twin) -> ModuleType:  # noqa: F811
+    """The bench, whose network misses the tumor without a warning, and whose other stages find it."""
+    monkeypatch.syspath_prepend(str(repository / "benches"))
+    module = import_module("twins")
+
+    def answer(one: Twin, stage: str, *rest: object):
+        shown = one.density if stage != "network" else one.density.with_array(0 * one.density.array)
+        found = answer_with(shown, method="refined", parameters=one.parameters, origin_mm=one.origin_mm)
+        return replace(found, seconds={"registration": 2.0, "refinement": 1.0 + (stage == "refined")})
+
+    brains: list[object] = []
+    monkeypatch.setattr(module, "prepare_brain", lambda *given: SimpleNamespace(estimator=object()))
+    monkeypatch.setattr(module, "load_anatomy", lambda name: SimpleNamespace(name=name))
+    monkeypatch.setattr(module, "load_colin27", lambda: SimpleNamespace(name="colin27"))
+    monkeypatch.setattr(module, "make_twin", lambda seed, brain, **more: brains.append(brain) or twin)
+    monkeypatch.setattr(module, "answer_twin", answer)
+    module.brains = brains
+    return module
+
+
+def run(bench: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+    bench.main()
+
+
+def test_twins_report_every_stage(twins: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(twins, monkeypatch, "count=3", f"json={tmp_path / 'twins.json'}")
+    found = json.loads((tmp_path / "twins.json").read_text())
+    assert found["brain"] == "mni152"
+    for stage, dice, wrong, seconds in (("network", 0, 3, 3), ("patient_space", 1, 0, 3), ("refined", 1, 0, 4)):
+        about = found[stage]
+        assert [about[f"dice_{level}_median"] for level in ("0.01", "0.1", "0.8")] == [dice] * 3
+        assert (about["wrong"], about["wrong_without_warning"], len(about["twins"])) == (wrong, wrong, 3)
+        assert about["seconds_median"] == seconds  # a registration that a later stage reuses counts for it too
+    assert "mass_effect" not in found
+
+
+def test_twins_grow_in_the_brain_that_is_asked_for(twins: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(twins, monkeypatch, "count=1", "brain=colin27", "stages=[refined]")
+    assert [brain.name for brain in twins.brains] == ["colin27"]
+
+
+def test_a_broken_case_must_end_in_its_own_check(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(repository / "benches"))
+    judge = import_module("broken").judge
+    assert judge("foci", "warn", {"tumor_foci": "2 foci"})["noticed"]
+    assert not judge("foci", "fail", {"fit_core": "too low"})["noticed"]
+    assert judge(None, "pass", {})["noticed"]
+    assert not judge(None, "warn", {"voxel_size": "long"})["noticed"]
+
+
+def test_patients_are_compared_at_their_own_thresholds(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(repository / "benches"))
+    dice = import_module("patients").dice
+    one, two = np.array([1, 1, 0, 0], bool), np.array([1, 0, 1, 0], bool)
+    assert (dice(one, two), dice(one, one), dice(one & two, ~one & ~two & False)) == (0.5, 1.0, 0.0)
