@@ -1,9 +1,11 @@
 """Real patients: how well the answer's own threshold sets match the masks, on the patient's grid.
 
     python benches/patients.py folder=DIR out=results/patients json=result.json
+    python benches/patients.py folder=DIR "run=[posterior.simulations=0]"       # the best fit instead of what is likely
 
 `folder` holds one folder a case with BraTS names. Every case goes through `python -m morph.run` as a user would run
-it; the density that it wrote is cut at the thresholds that it reports and compared with core and whole tumor.
+it, with the settings `run`; the density that it wrote is cut at the thresholds that it reports and compared with core
+and whole tumor.
 """
 
 from __future__ import annotations
@@ -28,13 +30,15 @@ COLUMNS = ("dice_core", "dice_whole", "verdict", "method", "mu1", "mu2", "outsid
 
 def main() -> None:
     """Run every case of the folder."""
-    settings = arguments({"folder": None, "out": "results/patients", "weights": "auto", "json": None}, __doc__)
+    defaults = {"folder": None, "out": "results/patients", "weights": "auto", "run": [], "json": None}
+    settings = arguments(defaults, __doc__)
     if settings.folder is None or not Path(settings.folder).is_dir():
         sys.exit("error: folder= is not a folder of cases")
     rows: dict[str, dict[str, Any]] = {}
     for case in sorted(path for path in Path(settings.folder).iterdir() if path.is_dir()):
         out = Path(settings.out) / case.name
         command = [sys.executable, "-m", "morph.run", f"case={case}", f"out={out}", f"weights={settings.weights}"]
+        command += [str(one) for one in settings.run]
         ended = subprocess.run(command, capture_output=True, text=True)
         if ended.returncode not in (0, 3):
             sys.exit(f"error: {case.name}: {ended.stderr.strip()}")
@@ -44,7 +48,8 @@ def main() -> None:
     if not fitted:
         sys.exit("error: every case ended in a fallback")
     medians = {f"{key}_median": median(row[key] for row in fitted) for key in ("dice_core", "dice_whole", "seconds")}
-    result = {"machine": machine(), **medians, "fallbacks": len(rows) - len(fitted), "cases": [rows]}
+    about = {"machine": machine(), "run": [str(one) for one in settings.run]}
+    result = {**about, **medians, "fallbacks": len(rows) - len(fitted), "cases": [rows]}
     publish("Real patients", result, settings.json)
 
 
