@@ -30,8 +30,8 @@ COLUMNS = ("dice_core", "dice_whole", "verdict", "method", "mu1", "mu2", "outsid
 
 def main() -> None:
     """Run every case of the folder."""
-    defaults = {"folder": None, "out": "results/patients", "weights": "auto", "run": [], "json": None}
-    settings = arguments(defaults, __doc__)
+    keys: dict[str, Any] = {"folder": None, "out": "results/patients", "weights": "auto", "run": [], "json": None}
+    settings = arguments(keys, __doc__)
     if settings.folder is None or not Path(settings.folder).is_dir():
         sys.exit("error: folder= is not a folder of cases")
     rows: dict[str, dict[str, Any]] = {}
