@@ -42,16 +42,33 @@ def run_apart(main: Main, options: dict[str, Any]) -> tuple[int, str]:
     try:
         return status, str(receiver.recv())
     except EOFError:
-        return status, "the program failed: its message is above" if status == CRASHED else ""
+        return status, "the program ended without a message" if status == CRASHED else ""
 
 
 def _work(main: Main, options: dict[str, Any], sender: Connection) -> None:
     """What the new process does."""
     try:
-        status = main(OmegaConf.create(options))
-    except InputError as error:
-        sender.send(str(error))
+        with _Telling(sender):
+            status = main(OmegaConf.create(options))
+    except InputError:
         status = BAD_INPUT
     except KeyboardInterrupt:
         status = INTERRUPTED
     sys.exit(status)
+
+
+class _Telling:
+    """Sends a sentence about whatever leaves its block, which goes on its way."""
+
+    def __init__(self, sender: Connection) -> None:
+        self.sender = sender
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, InputError):
+            self.sender.send(str(error))
+        elif isinstance(error, Exception):
+            first = next(iter(str(error).splitlines()), "")
+            self.sender.send(f"the program failed ({type(error).__name__}: {first}): its traceback is above")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
+
+PACKAGES = ("engine", "learn", "morph", "conf")
+SOURCES = (".py", ".cu", ".yaml")
 
 
 def package_version() -> str:
@@ -26,3 +31,14 @@ def commit() -> str:
         except (OSError, subprocess.CalledProcessError):  # no git, or a repository that it does not trust
             pass
     return os.environ.get("LMI_COMMIT", "unknown")
+
+
+@cache
+def code_hash() -> str:
+    """Hash of the sources and settings of every package: two answers with the same were made by the same program."""
+    root = Path(__file__).parents[1]
+    files = (path for package in PACKAGES for path in (root / package).rglob("*") if path.suffix in SOURCES)
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]

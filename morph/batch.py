@@ -1,7 +1,7 @@
 """A folder of patients: every case in a process of its own, and a table of what came out.
 
 A case that cannot be read, is killed or crashes leaves its sentence in the table and the next one begins. A case that
-is finished, from the same files, with the same configuration and version, is not run again, so the same command
+is finished, from the same files, with the same configuration and code, is not run again, so the same command
 resumes. The table, summary.csv, is written after every case.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from rich.console import Console
 from engine import InputError
 from engine.apart import Main, run_apart
 from engine.command import BAD_INPUT, INTERRUPTED
+from engine.version import code_hash
 from morph.bids import find_subject
-from morph.layout import DATASET, PARAMETERS, PIPELINE, Layout, lay_out
+from morph.layout import DATASET, PARAMETERS, Layout, lay_out
 from morph.outputs import file_hash
 from morph.patient import SUFFIXES, TISSUES, find_case
 from morph.summary import FALLBACK_DELIVERED, SUMMARY, Row, describe, exit_status, show, write_summary
@@ -140,21 +140,21 @@ def run_one(folder: Path, layout: Layout, options: Mapping[str, Any], main: Main
 def is_finished(
     layout: Layout, files: Mapping[str, Path], options: Mapping[str, Any], tools: Mapping[str, str]
 ) -> bool:
-    """Whether an answer from the same files, atlas and weights, with the same configuration and version, is there.
+    """Whether an answer from the same files, atlas and weights, with the same configuration and code, is there.
 
     Raises:
         OSError: a file of the patient cannot be read.
     """
     try:
         record = json.loads(layout.place(PARAMETERS).read_text(encoding="utf-8"))
-        hashes, config, version = record["hashes"], record["config"], record["versions"][PIPELINE]
+        hashes, config, code = record["hashes"], record["config"], record["versions"]["code"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
     how, before = (
         {key: value for key, value in settings.items() if key not in PLACES}
         for settings in (json.loads(json.dumps(options)), config)
     )
-    if how != before or version != metadata.version(PIPELINE) or not layout.place("density.nii.gz").is_file():
+    if how != before or code != code_hash() or not layout.place("density.nii.gz").is_file():
         return False
     return bool(hashes == {**{role: file_hash(path) for role, path in files.items()}, **tools})
 

@@ -23,6 +23,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.misc import is_dicom
 
 from engine import InputError
+from morph.resample import bounding_box, cut, resample
 from morph.volume import Frame, Volume, lay_in_ras, read_with_frame
 
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -93,6 +94,20 @@ class Series:
         places = (voxels - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
         inside = np.all((places >= -0.5) & (places <= np.array(self.shape) - 0.5), axis=1)
         return float(1 - inside.mean()) if len(inside) else 0.0
+
+    def shares(self, mask: Volume) -> NDArray[np.float32]:
+        """Share of each voxel of the series that belongs to a mask, read at its center, (column, row, slice)."""
+        whole = Volume(np.zeros(self.shape, dtype=np.float32), self.affine)
+        if not mask.array.any():
+            return whole.array
+        around = bounding_box(mask.array > 0, 1)
+        ends = np.array([(side.start - 1, side.stop) for side in around])
+        corners = whole.to_voxel(mask.to_world(np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1).T))
+        low = np.clip(np.floor(corners.min(axis=0)), 0, np.array(self.shape) - 1).astype(int)
+        high = np.clip(np.ceil(corners.max(axis=0)) + 1, low + 1, self.shape).astype(int)
+        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        whole.array[box] = resample(cut(mask, around), cut(whole, box), 1).array
+        return whole.array
 
 
 def read_image(path: Path) -> tuple[Volume, Frame, Series | None]:

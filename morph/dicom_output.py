@@ -29,7 +29,6 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_
 from morph.contours import LEVEL, outlines
 from morph.dicom_input import RAS_FROM_LPS, Series
 from morph.layout import PIPELINE, PRODUCTS
-from morph.resample import bounding_box, cut, resample
 from morph.volume import Volume
 
 RESEARCH = "Research use only, derived by a tumor model"
@@ -105,13 +104,10 @@ def write_structures(
                 ROIGenerationAlgorithm="" if region.given else "AUTOMATIC",
             )
         )
-        dataset.ROIContourSequence.append(
-            _item(
-                ROIDisplayColor=list(region.color),
-                ReferencedROINumber=number,
-                ContourSequence=_contours(series, _on_series(series, mask)),
-            )
-        )
+        drawn = _item(ROIDisplayColor=list(region.color), ReferencedROINumber=number)
+        if contours := _contours(series, series.shares(mask)):  # a region between two slices has none
+            drawn.ContourSequence = contours
+        dataset.ROIContourSequence.append(drawn)
         dataset.RTROIObservationsSequence.append(
             _item(
                 ObservationNumber=number,
@@ -128,7 +124,7 @@ def write_segmentation(
     path: Path, series: Series, masks: Mapping[str, Volume], note: str, fallback: bool = False
 ) -> None:
     """Write a Segmentation with one binary segment for each mask; the arguments are those of `write_structures`."""
-    stack = np.stack([_on_series(series, mask).T >= LEVEL for mask in masks.values()], axis=-1)
+    stack = np.stack([series.shares(mask).T >= LEVEL for mask in masks.values()], axis=-1)
     segments = [
         highdicom.seg.SegmentDescription(
             segment_number=number,
@@ -226,21 +222,6 @@ def _contours(series: Series, shares: NDArray[np.float32]) -> list[Dataset]:
                 )
             )
     return contours
-
-
-def _on_series(series: Series, mask: Volume) -> NDArray[np.float32]:
-    """Share of each voxel of the series that belongs to a mask, (column, row, slice)."""
-    whole = Volume(np.zeros(series.shape, dtype=np.float32), series.affine)
-    if not mask.array.any():
-        return whole.array
-    around = bounding_box(mask.array > 0, 1)
-    ends = np.array([(side.start - 1, side.stop) for side in around])
-    corners = whole.to_voxel(mask.to_world(np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1).T))
-    low = np.clip(np.floor(corners.min(axis=0)), 0, np.array(series.shape) - 1).astype(int)
-    high = np.clip(np.ceil(corners.max(axis=0)) + 1, low + 1, series.shape).astype(int)
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    whole.array[box] = resample(cut(mask, around), cut(whole, box), 1).array
-    return whole.array
 
 
 def _image(header: Dataset) -> Dataset:

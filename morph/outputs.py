@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from engine import InputError, MassEffectParameters
+from engine.version import code_hash
 from morph.answer import Personalization
 from morph.bids import describe
 from morph.checks import Check
@@ -31,12 +32,14 @@ from morph.models_picture import draw_models
 from morph.patient import Patient
 from morph.picture import draw_overview
 from morph.report import write_report
-from morph.targets import Targets
+from morph.targets import Targets, series_notes
 from morph.volume import write_vectors, write_volume
 
 Write = Callable[[Path], Any]
 MARK = ".learn-morph-infer"
 """Empty file that says that what has an answer's names in this folder may be replaced by the next answer."""
+FALLBACK = "FALLBACK: distance to the visible tumor, no growth model"
+"""What the headers of a fallback's images say."""
 DISTRIBUTIONS = (
     "learn-morph-infer", "numpy", "numba", "torch", "antspyx", "cma", "nibabel", "SimpleITK", "pydicom", "highdicom"
 )  # fmt: skip
@@ -75,6 +78,24 @@ def prepare_folder(layout: Layout, given: Iterable[str | Path] = ()) -> None:
         raise InputError(f"out={folder} cannot be written ({error.strerror}): choose another folder") from error
 
 
+def check_owner(layout: Layout, files: Mapping[str, str | Path]) -> None:
+    """Refuse to replace the answer of another T1; for places that nobody chose.
+
+    Args:
+        layout: where the answer shall go.
+        files: of the patient, by role.
+
+    Raises:
+        InputError: the answer that is there was made from another T1.
+    """
+    try:
+        before = json.loads(layout.place(PARAMETERS).read_text(encoding="utf-8"))["hashes"]["t1"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if before != file_hash(Path(files["t1"])):
+        raise InputError(f"{layout.folder} holds the answer of another T1: say with out=FOLDER where this one goes")
+
+
 def write_outputs(
     layout: Layout,
     patient: Patient,
@@ -110,10 +131,16 @@ def write_outputs(
 def list_files(patient: Patient, answer: Personalization, targets: Targets) -> Iterator[tuple[str, Write]]:
     """Every file of this answer but its records: its name in `morph.layout.PRODUCTS`, and what writes it."""
     t1, frame = patient.t1, patient.frame
-    yield "density.nii.gz", partial(write_volume, volume=answer.density, frame=frame)
+    is_fallback = answer.method == "fallback"
+    about = FALLBACK if is_fallback else ""
+    yield "density.nii.gz", partial(write_volume, volume=answer.density, frame=frame, about=about)
     drawn = {"core": patient.masks.core, "edema": patient.masks.edema, **targets.masks}
     for name, mask in drawn.items():
-        yield f"{name}.nii.gz", partial(write_volume, volume=t1.with_array(mask), frame=frame, dtype=np.uint8)
+        said = about if name == "ctv_density" else ""
+        yield (
+            f"{name}.nii.gz",
+            partial(write_volume, volume=t1.with_array(mask), frame=frame, dtype=np.uint8, about=said),
+        )
     if answer.tissue is not None:
         yield "tissue.nii.gz", partial(write_volume, volume=answer.tissue, frame=frame, dtype=np.uint8)
     if answer.posterior is not None:
@@ -127,10 +154,8 @@ def list_files(patient: Patient, answer: Personalization, targets: Targets) -> I
     if patient.series is not None:
         masks = {name: t1.with_array(mask) for name, mask in drawn.items()}
         note = f"Verdict of its checks: {answer.verdict}. Density: {targets.record['density']}."
-        if missed := targets.record["cut_off_by_series"]:
-            note += f" Cut off where the series ends: {', '.join(f'{k} ({v:.0%})' for k, v in missed.items())}."
+        note += "".join(f" {sentence}." for sentence in series_notes(targets.record))
         for name, write in (("rtstruct.dcm", write_structures), ("segmentation.dcm", write_segmentation)):
-            is_fallback = answer.method == "fallback"
             yield name, partial(write, series=patient.series, masks=masks, note=note, fallback=is_fallback)
     yield "overview.png", partial(draw_overview, patient=patient, answer=answer)
 
@@ -167,7 +192,7 @@ def describe_answer(
         "network": _estimate(answer.estimate),
         "rejected": None if delivered else found,
         "affine_scale": answer.scale,
-        "versions": {name: _version(name) for name in DISTRIBUTIONS},
+        "versions": {"code": code_hash(), **{name: _version(name) for name in DISTRIBUTIONS}},
         "hashes": {
             **{name: file_hash(path) for name, path in patient.files.items()},
             **hash_brain(brain),

@@ -37,13 +37,15 @@ FIRST_SPREAD = 0.4
 """Scales of the first proposals, in the search's steps (ours: about the search's own error)."""
 FIRST_SHARE = 4
 """The first sample has this many times fewer simulations than the second (ours)."""
+STARVED = 10.0
+"""Effective tumors below which intervals and maps would be those of a few points, and none are given (ours)."""
 QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
 SAMPLING, MEMBERS, THRESHOLDS, FIRST, CENTER = 0, 1, 2, 3, 4
 """Counters of the random streams."""
 
 
 class NothingPossibleError(InputError):
-    """None of the simulated tumors can be one."""
+    """None of the simulated tumors can be one, or so few that they say nothing of the others."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def find_tumor(
         start: the network's answer, in the scene's space; None to start from the masks.
         refinement: how to search; None keeps the start.
         settings: how to sample; None delivers the best fit. Otherwise the search leaves the fine grid to the ensemble.
-            Where no tumor around the one that was found is possible, it does not.
+            Where no tumor around the one that was found is possible, or too few were met, it does not.
 
     Raises:
         InputError: neither a start nor a search is wanted.
@@ -125,10 +127,15 @@ def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -
         settings: see there.
 
     Raises:
-        NothingPossibleError: none of the simulated tumors is possible at all.
+        NothingPossibleError: none of the simulated tumors is possible at all, or too few carry all the weight.
     """
     outlines = Outlines(scene.drawn, scene.coarse.atlas, settings.correlation)
     tumors = sample_tumors(outlines, scene.fine.atlas, found, settings)
+    if tumors.sample.effective < STARVED:
+        raise NothingPossibleError(
+            f"the sampled tumors are worth {tumors.sample.effective:.1f} independent ones, too few for a posterior: "
+            "raise posterior.simulations"
+        )
     candidates = grow_ensemble(pick(tumors, settings), scene.fine.atlas)
     members = slice(-settings.members, None)
     ensemble = Ensemble(candidates.estimates[members], candidates.density[members])
@@ -256,4 +263,6 @@ def _interval(sample: Sample, values: NDArray[np.float64]) -> Interval:
 def _draw(logs: NDArray[np.float64], rng: np.random.Generator) -> int:
     """Number of a threshold, drawn by likelihood; where there is none it does not matter which."""
     level = rng.uniform()
-    return 0 if not np.isfinite(logs).any() else int(np.searchsorted(np.cumsum(normalized(logs)), level))
+    if not np.isfinite(logs).any():
+        return 0
+    return min(int(np.searchsorted(np.cumsum(normalized(logs)), level)), len(logs) - 1)

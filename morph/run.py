@@ -26,7 +26,7 @@ from morph.batch import find_files, run_batch
 from morph.inference import Brain, prepare_brain
 from morph.layout import DATASET, PARAMETERS, TWIN, Layout, lay_out
 from morph.mass_effect import MassEffect, PushSettings
-from morph.outputs import hash_brain, prepare_folder, write_json, write_outputs
+from morph.outputs import check_owner, hash_brain, prepare_folder, write_json, write_outputs
 from morph.patient import TISSUES, Patient, load_patient
 from morph.pipeline import run_pipeline
 from morph.posterior import PosteriorSettings
@@ -35,7 +35,7 @@ from morph.scene import check_space
 from morph.settings import build
 from morph.stopwatch import Stopwatch
 from morph.summary import FALLBACK_DELIVERED
-from morph.targets import TargetSettings, target_volumes
+from morph.targets import TargetSettings, series_notes, target_volumes
 from morph.twin import describe_twin, make_twin, print_scores
 from morph.warp_cache import KeptRegistration
 
@@ -75,6 +75,8 @@ def main(config: DictConfig) -> int:
             patient = load_patient(files, options["labels"], _name(options))
     with watch.stage("atlas", "load atlas and network"):
         brain = _brain(options)
+    if options["out"] is None and not options["demo"]:
+        check_owner(layout, files)
     prepare_folder(layout, files.values())
     if options["demo"]:
         with watch.stage("input", "make a digital twin"):
@@ -94,8 +96,8 @@ def main(config: DictConfig) -> int:
     write_outputs(layout, patient, answer, brain, targets, options, scores)
     if twin is not None:
         print_scores(console, twin, answer)
-    for volume, share in targets.record["cut_off_by_series"].items():
-        console.print(f"[yellow]{volume}: the DICOM series does not show {share:.0%} of it, so it is cut off there[/]")
+    for sentence in series_notes(targets.record):
+        console.print(f"[yellow]{sentence}[/]")
     print_answer(console, patient, answer, layout)
     return FALLBACK_DELIVERED if answer.method == "fallback" else 0
 

@@ -31,6 +31,7 @@ class Row:
         method: `network`, `refined` or `fallback`.
         mu1: [mm], of the patient; empty for a fallback, likewise `mu2` and both thresholds [1].
         core_dice: Dice of the simulated and the visible core, from the check; likewise `edema_dice`.
+        objections: names of the checks that did not pass.
         seconds: that the case took.
         error: the sentence of a case without an answer.
     """
@@ -45,6 +46,7 @@ class Row:
     edema_threshold: float | None = None
     core_dice: float | None = None
     edema_dice: float | None = None
+    objections: str = ""
     seconds: float | None = None
     error: str = ""
 
@@ -56,10 +58,12 @@ def describe(case: str, status: str, record: Mapping[str, Any]) -> Row:
     """The row of an answer, from what its parameters.json says."""
     numbers, thresholds = record["parameters"] or {}, record["thresholds"] or {}
     dice = {check["name"]: check["value"] for check in record["checks"]}
+    objections = " ".join(check["name"] for check in record["checks"] if check["verdict"] != "pass")
     seconds = round(sum(record["seconds"].values()), 1)
     return Row(
         case, status, record["verdict"], record["method"], numbers.get("mu1"), numbers.get("mu2"),
-        thresholds.get("core"), thresholds.get("edema"), dice.get("fit_core"), dice.get("fit_edema"), seconds,
+        thresholds.get("core"), thresholds.get("edema"), dice.get("fit_core"), dice.get("fit_edema"), objections,
+        seconds,
     )  # fmt: skip
 
 
@@ -85,7 +89,7 @@ def write_summary(path: Path, rows: list[Row]) -> None:
 
 
 def show(console: Console, rows: list[Row]) -> None:
-    """Print the table for people (Dice of core and edema), and below it the sentences of cases without an answer."""
+    """Print the table for people (Dice of core and edema), and below it what is to be said about a case."""
     table = Table(title="summary", title_justify="left")
     for heading in ("case", "status", "verdict", "method", "mu1 [mm]", "mu2", "Dice", "s"):
         table.add_column(heading, overflow="fold", no_wrap=heading != "case")
@@ -95,8 +99,9 @@ def show(console: Console, rows: list[Row]) -> None:
         table.add_row(row.case, row.status, row.verdict, row.method, *numbers)
     console.print(table)
     for row in rows:
-        if row.error:
-            console.print(f"{row.case}: {row.error}", markup=False, highlight=False)
+        if row.error or row.objections:
+            objections = f"objections of {row.objections.replace(' ', ', ')}"
+            console.print(f"{row.case}: {row.error or objections}", markup=False, highlight=False)
 
 
 def _cell(value: float | None) -> str:

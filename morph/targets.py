@@ -26,6 +26,7 @@ from scipy import ndimage
 
 from engine import InputError
 from morph.answer import Personalization
+from morph.contours import LEVEL
 from morph.distances import Mask, margin_distances
 from morph.patient import Patient
 from morph.resample import bounding_box
@@ -37,6 +38,8 @@ STANDARD = "ctv_15mm"
 """The one that ctv_density is as large as."""
 SULCUS = 4.0
 """Width [mm] up to which CSF between tissue of a margin belongs to it (ours)."""
+CHANGED = 0.1
+"""Relative change of a volume by the voxels of a DICOM series that is worth a word (ours)."""
 TISSUE = 2
 """Labels of a tissue map from which on it is no CSF (see `morph.tissue.Tissue.labels`)."""
 
@@ -113,16 +116,38 @@ def target_volumes(patient: Patient, answer: Personalization, settings: TargetSe
             **_compare("ctv_probability", masks, patient),
         },
     }
-    record["cut_off_by_series"] = _cut_off(masks, patient)
+    record |= _on_series(_named(patient, masks), patient)
     return Targets(masks, record)
 
 
-def _cut_off(masks: Mapping[str, Mask], patient: Patient) -> dict[str, float]:
-    """Volumes that the DICOM series does not show as a whole, and the part of each that is missing [1]."""
-    if patient.series is None:
-        return {}
-    shares = {name: patient.series.missed(patient.t1.with_array(mask)) for name, mask in masks.items()}
-    return {name: share for name, share in shares.items() if share > 0}
+def _on_series(masks: Mapping[str, Mask], patient: Patient) -> dict[str, dict[str, float]]:
+    """How a DICOM series shows volumes: the part of each beyond its end [1], and how its voxels change the rest [1]."""
+    cut, changed = dict[str, float](), dict[str, float]()
+    if patient.series is not None:
+        unit = float(abs(np.linalg.det(patient.series.affine[:3, :3])))
+        for name, mask in masks.items():
+            volume = patient.t1.with_array(mask)
+            missed = patient.series.missed(volume)
+            drawn = unit * float(np.count_nonzero(patient.series.shares(volume) >= LEVEL))
+            change = drawn / (1000 * max(_volume(mask, patient) * (1 - missed), 1e-3)) - 1
+            cut |= {name: missed} if missed > 0 else {}
+            changed |= {name: change} if abs(change) > CHANGED and mask.any() else {}
+    return {"cut_off_by_series": cut, "changed_by_series": changed}
+
+
+def series_notes(record: Mapping[str, Any]) -> list[str]:
+    """What whoever uses the DICOM contours must know, in sentences; `record` is that of `Targets`."""
+    cut, changed = record["cut_off_by_series"], record["changed_by_series"]
+    return [
+        *(
+            f"{name}: the DICOM series does not show {share:.0%} of it, so it is cut off there"
+            for name, share in cut.items()
+        ),
+        *(
+            f"{name}: on the voxels of the DICOM series its volume changes by {change:+.0%}"
+            for name, change in changed.items()
+        ),
+    ]
 
 
 def fill_sulci(reached: Mask, allowed: Mask, spacing: NDArray[np.float64]) -> Mask:

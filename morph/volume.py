@@ -90,8 +90,8 @@ def read_volume(path: str | Path) -> Volume:
     """Read one 3-D NIfTI image with RAS axes.
 
     Raises:
-        InputError: the file is missing or unreadable, is not 3-D, holds NaN, infinity or no numbers, or does not say
-            where its voxels lie in mm.
+        InputError: the file is missing or unreadable, is not 3-D (further axes of length 1 do not count), holds NaN,
+            infinity or no numbers, or does not say where its voxels lie in mm.
     """
     return _read(Path(path))[0]
 
@@ -103,10 +103,10 @@ def read_with_frame(path: str | Path) -> tuple[Volume, Frame]:
         InputError: see `read_volume`.
     """
     volume, image = _read(Path(path))
-    return volume, Frame(np.asarray(image.affine, dtype=np.float64), image.shape, image.header)
+    return volume, Frame(np.asarray(image.affine, dtype=np.float64), image.shape[:3], image.header)
 
 
-def write_volume(path: Path, volume: Volume, frame: Frame, dtype: type = np.float32) -> None:
+def write_volume(path: Path, volume: Volume, frame: Frame, dtype: type = np.float32, about: str = "") -> None:
     """Write a volume that lies on the frame's grid, in the frame's own orientation and affine, in mm.
 
     Args:
@@ -114,8 +114,11 @@ def write_volume(path: Path, volume: Volume, frame: Frame, dtype: type = np.floa
         volume: RAS axes, on the grid of the frame.
         frame: from `read_with_frame`.
         dtype: type on disk.
+        about: what a reader must know, for the header's description (at most 79 letters).
     """
-    nib.save(_image(volume.array.astype(dtype), frame), path)
+    image = _image(volume.array.astype(dtype), frame)
+    image.header["descrip"] = about.encode("ascii")
+    nib.save(image, path)
 
 
 def write_vectors(path: Path, vectors: NDArray[np.float32], frame: Frame) -> None:
@@ -172,6 +175,8 @@ def lay_in_ras(path: Path, array: NDArray[np.float32], affine: NDArray[np.float6
 
 def _read(path: Path) -> tuple[Volume, nib.Nifti1Pair]:
     image, array = _load(path)
+    while array.ndim > 3 and array.shape[-1] == 1:
+        array = array[..., 0]
     if array.ndim != 3:
         raise InputError(f"{path} is {array.ndim}-D with shape {array.shape}: give one 3-D volume")
     _check_header(path, image.header)

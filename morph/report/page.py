@@ -19,7 +19,7 @@ from morph.posterior import Posterior
 from morph.report import figures, tables
 from morph.report.viewer import build_viewer
 from morph.report.words import LIMITS, METHODS, TARGETS, VERDICTS, summarize, tell
-from morph.targets import Targets
+from morph.targets import Targets, series_notes
 
 TEMPLATE, STYLE = "report.html.j2", "report.css"
 
@@ -82,6 +82,7 @@ def describe(
         "volumes": tables.list_volumes(answer.density),
         "targets": _describe_targets(patient, answer, targets),
         **_uncertainty(patient, posterior),
+        "unsampled": any(one.check.name == "tumor_foci" and one.check.verdict != "pass" for one in told),
         "checks": told,
         "verdicts": VERDICTS,
         "number": tables.number,
@@ -103,6 +104,8 @@ def _describe_targets(patient: Patient, answer: Personalization, targets: Target
         "rows": tables.compare_targets(masks, patient, answer),
         "dice": f"{overlap['dice']:.2f}",
         "apart": f"{overlap['only_ctv_density_ml']:.0f} ml",
+        "barriers": targets.record["barriers"],
+        "notes": series_notes(targets.record),
     }
 
 

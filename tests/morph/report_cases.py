@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ CHECKS = (
 )
 WARNING = Check("orientation", 0.07, 0.08, "warn", "lead of the T1's orientation is 0.07, below 0.08")
 FAILURE = Check("registration_brain_dice", 0.7, 0.8, "fail", "Dice of the registered brain masks is 0.7, below 0.8")
+SECOND = Check("tumor_foci", 3.0, 0.5, "warn", "volume in ml of a second focus is 3, above 0.5")
 TWIN = {
     "truth": {
         "mu1": 6.5, "mu2": 3.25, "origin_mm": [16.0, -15.0, 2.0], "core_threshold": 0.6, "edema_threshold": 0.2,
@@ -105,7 +106,7 @@ def make_posterior(density: Volume) -> Posterior:
 def make_record(patient: Patient, answer: Personalization) -> dict[str, Any]:
     """What parameters.json says, as far as the report reads it."""
     return {
-        "versions": {"learn-morph-infer": "1.2.3", "torch": None},
+        "versions": {"code": "0123456789abcdef", "learn-morph-infer": "1.2.3", "torch": None},
         "hashes": {"t1": "ab" * 32, "weights/known.safetensors": "cd" * 32},
         "labels": None,
         "weights": "known",
@@ -114,11 +115,14 @@ def make_record(patient: Patient, answer: Personalization) -> dict[str, Any]:
     }
 
 
-def write_case(path: Path, name: str = "someone", twin: bool = False, **kind: bool) -> Path:
-    """The report of a kind of answer, see `make_answer`."""
+def write_case(path: Path, name: str = "someone", twin: bool = False, cut: bool = False, **kind: bool) -> Path:
+    """The report of a kind of answer, see `make_answer`; `cut` by a DICOM series, with a second focus."""
     patient = make_patient(name)
     answer = make_answer(patient, **kind)
     targets = target_volumes(patient, answer, TargetSettings())
+    if cut:
+        targets.record["cut_off_by_series"], targets.record["changed_by_series"] = {"ctv_20mm": 0.25}, {"core": -1.0}
+        answer = replace(answer, checks=(*answer.checks, SECOND))
     write_report(path, patient, answer, make_record(patient, answer), targets, TWIN if twin else None)
     return path
 

@@ -86,6 +86,9 @@ def test_bad_cases_leave_their_sentence_and_good_ones_are_kept(
     assert float(table["a good"]["core_threshold"]) == record["thresholds"]["core"]
     assert float(table["a good"]["core_dice"]) > 0.4
     assert (table["c fallback"]["method"], table["c fallback"]["mu1"]) == ("fallback", "")
+    objections = [check["name"] for check in record["checks"] if check["verdict"] != "pass"]
+    assert table["a good"]["objections"].split() == objections
+    assert table["c fallback"]["objections"] and not table["b bad"]["objections"]
 
     started.clear()
     save(patients / "b bad" / "seg.nii.gz", ARRAYS["seg"])
@@ -105,7 +108,15 @@ def test_another_file_or_setting_is_another_answer(
     save(patients / "d empty" / "seg.nii.gz", ARRAYS["seg"])
     assert tiny_command(f"cases={patients}", f"out={out}") == 0
     monkeypatch.setattr(batch, "run_apart", lambda run, options: (started.append(options["case"]), (2, "not now"))[1])
-    for change, expected in (("nothing", 0), ("setting", 2), ("image", 1), ("density", 2), ("gone", 2), ("weights", 2)):
+    for change, expected in (
+        ("nothing", 0),
+        ("setting", 2),
+        ("image", 1),
+        ("density", 2),
+        ("gone", 2),
+        ("code", 2),
+        ("weights", 2),
+    ):
         started.clear()
         if change == "image":
             save(patients / "a good" / "flair.nii.gz", 2 * ARRAYS["flair"])
@@ -113,6 +124,8 @@ def test_another_file_or_setting_is_another_answer(
             (out / "d empty" / "density.nii.gz").unlink()
         if change == "gone":
             (patients / "d empty" / "flair.nii.gz").unlink()
+        if change == "code":
+            monkeypatch.setattr(batch, "code_hash", lambda: "another")
         if change == "weights":
             monkeypatch.setattr("morph.run.hash_brain", lambda brain: {"atlas": "another"})
         tiny_command(f"cases={patients}", f"out={out}", f"seed={int(change == 'setting')}")

@@ -19,7 +19,10 @@ from engine import InputError
 from morph.contours import outlines
 from morph.dicom_input import Series, read_series
 from morph.dicom_output import PATIENT, RESEARCH, STUDY, write_segmentation, write_structures
-from morph.volume import Volume
+from morph.patient import Patient
+from morph.segmentation import Masks
+from morph.targets import _on_series, series_notes
+from morph.volume import Frame, Volume
 from tests.morph.conftest import AFFINE, make_arrays, save
 from tests.morph.dicom_maker import LPS, lay, write_series
 from tests.morph.other_readers import contours_with_plastimatch, same_voxels, segments_with_dcmqi
@@ -222,7 +225,25 @@ def test_a_series_that_cuts_a_target_off_is_said_to(
     missing = 1 - ctv[:, :, low:high].sum() / ctv.sum()
     assert record["targets"]["cut_off_by_series"]["ctv_20mm"] == pytest.approx(missing) and missing > 0.1
     assert "ctv_20mm: the DICOM series does not show" in " ".join(capsys.readouterr().out.split())
-    assert "Cut off where the series ends: " in dcmread(out / "rtstruct.dcm").StructureSetDescription
+    assert "ctv_20mm: the DICOM series does not show" in dcmread(out / "rtstruct.dcm").StructureSetDescription
+
+
+def test_a_region_that_thick_slices_lose_is_said_to_be_lost(tmp_path: Path) -> None:
+    """A core in one slice of 1 mm, midway between slices that are 5 mm apart."""
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    write_series(tmp_path / "thick", np.full((30, 30, 6), 100), LPS @ affine)
+    series = read_series(tmp_path / "thick")
+    shape, flat = (30, 30, 26), np.zeros((30, 30, 26), dtype=bool)
+    flat[8:22, 8:22, 12] = True
+    deep = np.zeros(shape, dtype=bool)
+    deep[5:25, 5:25, 2:24] = True
+    t1 = Volume(np.ones(shape, dtype=np.float32), np.eye(4))
+    patient = Patient("thin", t1, Frame(t1.affine, shape), Masks(flat, deep), series=series)
+    found = _on_series({"core": flat, "edema": deep}, patient)
+    assert found == {"cut_off_by_series": {}, "changed_by_series": {"core": -1.0}}
+    assert series_notes(found) == ["core: on the voxels of the DICOM series its volume changes by -100%"]
+    write_structures(tmp_path / "rtstruct.dcm", series, {"core": t1.with_array(flat)}, "note")
+    assert "ContourSequence" not in dcmread(tmp_path / "rtstruct.dcm").ROIContourSequence[0]
 
 
 def test_the_folder_of_a_series_takes_no_answer(tmp_path: Path, tiny_command: Callable[..., int]) -> None:

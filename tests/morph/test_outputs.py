@@ -67,6 +67,9 @@ def test_outputs_lie_on_the_patients_own_grid(
     ]  # fmt: skip
 
 
+MARKED = ("density", "ctv_density", "ctv_15mm")
+
+
 def test_a_fallback_has_its_own_exit_status(tmp_path: Path, case: Case, tiny_command: Callable[..., int]) -> None:
     labels = np.zeros(SHAPE, dtype=np.float32)
     labels[4:19, 5:22, 5] = 4
@@ -75,6 +78,23 @@ def test_a_fallback_has_its_own_exit_status(tmp_path: Path, case: Case, tiny_com
     record = json.loads((tmp_path / "out" / "parameters.json").read_text())
     assert (record["method"], record["verdict"], record["parameters"]) == ("fallback", "fail", None)
     assert record["atlas_space"] is None and record["rejected"]["mu1"] > 0
+    said = {name: nib.load(tmp_path / "out" / f"{name}.nii.gz").header["descrip"].item().decode() for name in MARKED}
+    assert said == {"density": outputs.FALLBACK, "ctv_density": outputs.FALLBACK, "ctv_15mm": ""}
+
+
+def test_a_place_that_nobody_chose_keeps_the_answer_of_another_patient(
+    tmp_path: Path, case: Case, tiny_command: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = case()
+    assert tiny_command(f"case={folder}", "name=same") == 0
+    before = Path("results/same/parameters.json").read_text()
+    assert tiny_command(f"case={folder}", "name=same", "seed=1") == 0  # the same patient's may be replaced
+    assert Path("results/same/parameters.json").read_text() != before
+    save(folder / "t1.nii.gz", 2 * make_arrays()["t1"])
+    with pytest.raises(InputError, match="answer of another T1"):
+        tiny_command(f"case={folder}", "name=same")
+    assert tiny_command(f"case={folder}", "name=same", "out=results/same") == 0  # somebody chose it
 
 
 def test_weights_are_recorded_by_their_content(

@@ -97,7 +97,7 @@ def test_the_maps_are_moments_of_one_ensemble(scene: Scene, answer: tuple[Fit, P
 
 
 def test_equal_seeds_give_equal_answers(scene: Scene) -> None:
-    short = replace(SETTINGS, simulations=60, rounds=3, members=10)
+    short = replace(SETTINGS, simulations=300, rounds=6, members=10)
     first, second = (find_posterior(scene, TRUTH, short) for _ in range(2))
     assert first[0] == second[0]
     delivered = simulate([first[0].estimate.parameters()], scene.fine.atlas).density[0]
@@ -108,7 +108,7 @@ def test_equal_seeds_give_equal_answers(scene: Scene) -> None:
 def test_where_no_tumor_is_possible_the_best_fit_is_delivered(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("morph.log_posterior.log_prior", lambda *numbers: -np.inf)
     search = RefinementSettings(evaluations=12, fine_evaluations=12)
-    short = replace(SETTINGS, simulations=60, rounds=3, members=10)
+    short = replace(SETTINGS, simulations=300, rounds=6, members=10)
     fit, posterior = find_tumor(scene, TRUTH, search, short)
     assert posterior is None and fit == refine(scene.coarse, scene.fine, TRUTH, search)
     (check,) = check_posterior(None)

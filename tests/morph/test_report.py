@@ -42,6 +42,17 @@ def pages(reports: dict[str, Path]) -> dict[str, Page]:
     return {kind: Page(path.read_text()) for kind, path in reports.items()}
 
 
+def test_what_contours_and_maps_do_not_show_is_said(tmp_path: Path, reports: dict[str, Path]) -> None:
+    text = write_case(tmp_path / "cut.html", sampled=True, cut=True).read_text()
+    said = (
+        "ctv_20mm: the DICOM series does not show 25% of it", "core: on the voxels of the DICOM series its volume",
+        "Only the largest focus was sampled", "Barriers of the margins: outline of the brain",
+    )  # fmt: skip
+    for sentence in said:
+        assert sentence in text
+    assert [sentence in reports["sampled"].read_text() for sentence in said] == [False, False, False, True]
+
+
 @pytest.mark.parametrize("kind", CASES)
 def test_a_page_is_well_formed_and_says_what_it_is(pages: dict[str, Page], kind: str) -> None:
     page = pages[kind]

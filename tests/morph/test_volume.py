@@ -136,10 +136,15 @@ def test_written_volumes_keep_the_world_of_the_t1(tmp_path: Path, sform: int, qf
     np.testing.assert_allclose(copy.get_best_affine(), AFFINE)
 
 
-def test_four_dimensions_are_refused(tmp_path: Path) -> None:
-    nib.save(nib.Nifti1Image(make_arrays()["t1"][..., None], AFFINE), tmp_path / "series.nii.gz")
+def test_a_fourth_axis_is_refused_unless_it_holds_one_volume(tmp_path: Path) -> None:
+    t1 = make_arrays()["t1"]
+    for count in (1, 2):
+        nib.save(nib.Nifti1Image(np.stack([t1] * count, axis=-1), AFFINE), tmp_path / f"{count}.nii.gz")
+    volume, frame = read_with_frame(tmp_path / "1.nii.gz")
+    assert volume.array.shape == frame.shape == t1.shape
+    np.testing.assert_array_equal(volume.array, read_volume(save(tmp_path / "t1.nii.gz", t1)).array)
     with pytest.raises(InputError, match="is 4-D"):
-        read_volume(tmp_path / "series.nii.gz")
+        read_volume(tmp_path / "2.nii.gz")
 
 
 def test_nan_is_refused(tmp_path: Path) -> None:
