@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from engine.atlas import Atlas, load_atlas
 from engine.errors import InputError
 from engine.grid import Grid
+from engine.intact import damaged, is_set, refuse_other_density, refuse_torn_columns
 from engine.layout import Layout, add_missing_arrays, arrays_of, layout_of
 from engine.parameters import Parameters
 from engine.places import UNREACHABLE, delete, reason, refuse_other_content, sweep, zarr_store
@@ -89,48 +90,55 @@ class Store:
     def complete(self) -> NDArray[np.bool_]:
         """Which rows are there, bool (samples,); a mark that cannot be read counts as not there."""
         try:
-            return _is_set(self._arrays["complete"][:])
+            return is_set(self._arrays["complete"][:])
         except DAMAGE:
             return np.concatenate([self._marks(rows) for rows in self.shards])
 
     @property
     def parameters(self) -> dict[str, NDArray[np.float64]]:
-        """Columns of all rows: float64 (samples,), and `origin` (samples, 3)."""
-        return {name: np.asarray(self._arrays[name][:]) for name in (*self.layout.scalars, "origin")}
+        """Columns of all rows: float64 (samples,), and `origin` (samples, 3); torn ones are refused."""
+        columns = {name: self._read(name) for name in (*self.layout.scalars, "origin")}
+        refuse_torn_columns(self.place, columns, self.complete)
+        return columns
 
     @property
     def split(self) -> NDArray[np.str_]:
         """`train`, `val` or `test` for every row."""
-        return np.array(SPLITS)[np.asarray(self._arrays["split"][:])]
+        return np.array(SPLITS)[self._read("split")]
 
     @property
     def volumes(self) -> NDArray[np.float64]:
         """Volume [ml] at `VOLUME_THRESHOLDS`, float64 (samples, thresholds)."""
-        return np.asarray(self._arrays["volumes"][:])
+        return self._read("volumes")
 
     @property
     def proposals(self) -> NDArray[np.int64]:
         """Which draw of each sample's stream was accepted."""
-        return np.asarray(self._arrays["proposal"][:])
+        return self._read("proposal")
 
     @property
     def checksums(self) -> NDArray[np.uint32]:
         """CRC-32 of every row as it was written."""
-        return np.asarray(self._arrays["checksum"][:])
+        return self._read("checksum")
 
     def density(self, row: int, part: tuple[slice, slice, slice] | None = None) -> NDArray[np.float32]:
-        """Density of a row [1], float32 (x, y, z), or only a `part` of the grid, which is read in less time."""
+        """Density of a row [1], float32 (x, y, z), or only a `part` of the grid, which is read in less time.
+
+        Raises:
+            InputError: it cannot be read, or does not have the volumes that were noted when it was written.
+        """
         field = self.field("density", row)
+        refuse_other_density(self.place, row, field, self._read("volumes", row), self.grid.voxel_volume)
         return (field if part is None else field[part]).astype(np.float32)
 
     def field(self, name: str, row: int) -> NDArray[np.float16]:
         """A field of a row as it is kept, float16 (*axes, x, y, z)."""
-        return np.asarray(self._arrays[name][row])
+        return self._read(name, row)
 
     def row_parameters(self, row: int) -> Parameters:
         """The parameters that grew a row."""
-        own = {name: float(np.asarray(self._arrays[name][row])) for name in self.layout.own}
-        x, y, z = np.asarray(self._arrays["origin"][row]).tolist()
+        own = {name: float(self._read(name, row)) for name in self.layout.own}
+        x, y, z = self._read("origin", row).tolist()
         return self.layout.parameters(**own, origin=(x, y, z))
 
     def load_atlas(self) -> Atlas:
@@ -189,6 +197,13 @@ class Store:
         """Those of a shard's complete rows that cannot be read or do not match their checksum."""
         return [row for row, there in zip(rows, self._marks(rows), strict=True) if there and not self._is_intact(row)]
 
+    def _read(self, name: str, which: int | slice = slice(None)) -> NDArray:
+        """Entries of an array; what cannot be read is a sentence."""
+        try:
+            return np.asarray(self._arrays[name][which])
+        except DAMAGE as error:
+            raise InputError(damaged(self.place, name, f"cannot be read ({reason(error)})")) from error
+
     def _is_intact(self, row: int) -> bool:
         columns = [name for name in self.layout.columns if name not in ("checksum", "complete")]
         try:
@@ -202,14 +217,9 @@ class Store:
 
     def _marks(self, rows: range) -> NDArray[np.bool_]:
         try:
-            return _is_set(self._arrays["complete"][rows.start : rows.stop])
+            return is_set(self._arrays["complete"][rows.start : rows.stop])
         except DAMAGE:
             return np.zeros(len(rows), dtype=bool)
-
-
-def _is_set(marks: Any) -> NDArray[np.bool_]:
-    """Marks as they were written: a byte that is neither 0 nor 1 is damaged, and unset."""
-    return np.asarray(marks, dtype=bool).view(np.uint8) == 1
 
 
 def open_store(place: str | Path, mode: str = "r") -> Store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import pytorch_lightning as pl
@@ -12,14 +13,13 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from engine import InputError, Store
 from engine.model import model_of
+from engine.rows import SPLITS, split_of
 from learn.augment import Augmentation
 from learn.crop import Crop, memory_needed
 from learn.dataset import TumorDataset
 from learn.fresh import FreshDataset
 from learn.same_physics import refuse_old_physics
 from learn.targets import Targets
-
-SPLITS = ("train", "val", "test")
 
 
 class EpochSampler(DistributedSampler):
@@ -53,7 +53,8 @@ class TumorDataModule(pl.LightningDataModule):
 
     Raises:
         InputError: the store is not complete, of another version of the physics, or has no validation samples or
-            fewer training samples than wanted.
+            fewer training samples than wanted; new simulations are asked for together with what only a store has, or
+            of loader processes.
     """
 
     def __init__(
@@ -80,6 +81,10 @@ class TumorDataModule(pl.LightningDataModule):
         self.fresh, self.augmentation = fresh, augmentation
         if fresh and (augmentation is not None or count is not None):
             raise InputError("fresh data take neither count= nor augmentation=: those change a store's samples")
+        if fresh and workers:
+            raise InputError(
+                f"fresh data are simulated on all cores or the GPU, not by workers={workers}: use workers=0"
+            )
         self.datasets: dict[str, TumorDataset | FreshDataset] = {}
 
     def setup(self, stage: str) -> None:
@@ -132,8 +137,12 @@ class TumorDataModule(pl.LightningDataModule):
 def split_rows(store: Store, split: str) -> NDArray[np.intp]:
     """The rows of one split (train, val, test or all) of a complete store.
 
+    The split is a hash of the store's seed and the row, which is asserted here: so a row of one split is never in
+    another one of any store of that seed, however long each is.
+
     Raises:
-        InputError: the store is not complete, the split is unknown or has no samples.
+        InputError: the store is not complete, its splits are not those of its seed, or the split is unknown or has no
+            samples.
     """
     complete = np.asarray(store.complete)
     if not complete.all():
@@ -143,7 +152,19 @@ def split_rows(store: Store, split: str) -> NDArray[np.intp]:
         )
     if split not in (*SPLITS, "all"):
         raise InputError(f"split={split} is unknown: choose from {', '.join(SPLITS)}, all")
-    rows = np.arange(complete.size) if split == "all" else np.flatnonzero(np.asarray(store.split) == split)
+    splits = np.asarray(store.split)
+    if not np.array_equal(splits, splits_of(store.attributes["seed"], complete.size)):
+        raise InputError(
+            f"the splits of {store.place} are not those of its seed: look for damage with python -m engine.generate "
+            f"verify={store.place} and mend it with python -m engine.generate repair={store.place}"
+        )
+    rows = np.arange(complete.size) if split == "all" else np.flatnonzero(splits == split)
     if rows.size == 0:
         raise InputError(f"the store has no {split} samples among its {complete.size}: generate more samples")
     return rows
+
+
+@lru_cache(maxsize=4)
+def splits_of(seed: int, samples: int) -> NDArray[np.str_]:
+    """The split of every row of a store with this seed, (samples,)."""
+    return np.array(SPLITS)[[split_of(seed, row) for row in range(samples)]]

@@ -33,7 +33,9 @@ FIXED, DRAWN, AUGMENTED = 0, 1, 2
 """First counter of the streams (what, epoch, row): thresholds that never change, or change every epoch, and masks."""
 LARGEST_CODE = 2.0
 """Encoded targets beyond this are refused: bounds are -1 and 1, and a tumor may lie a little outside (ours)."""
-THRESHOLDS = (CORE_THRESHOLD, EDEMA_THRESHOLD)
+RANGES = {CORE_THRESHOLD: CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD: EDEMA_THRESHOLD_RANGE}
+"""What thresholds are drawn from."""
+THRESHOLDS = tuple(RANGES)
 """In the order in which they are drawn."""
 
 
@@ -52,7 +54,7 @@ class TumorDataset(Dataset[tuple[Tensor, Tensor]]):
         augmentation: how much the masks differ from exact ones; not with fixed thresholds.
 
     Raises:
-        InputError: the store lacks a target, or has values far outside the target's bounds.
+        InputError: the store lacks a target, has values far outside the target's bounds, or is damaged.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class TumorDataset(Dataset[tuple[Tensor, Tensor]]):
         columns = {name: values[self.rows] for name, values in store.parameters.items()}
         unknown_yet = {name: np.zeros(len(self.rows)) for name in THRESHOLDS}
         encoded = targets.encode(columns | unknown_yet)  # (n, outputs)
-        _refuse_far_targets(targets, encoded)
+        refuse_far_targets(targets, encoded)
         self.encoded = torch.from_numpy(encoded)
         self.drawn = [(output, THRESHOLDS.index(n)) for output, n in enumerate(targets.names) if n in THRESHOLDS]
         self.targets = targets
@@ -127,11 +129,20 @@ class TumorDataset(Dataset[tuple[Tensor, Tensor]]):
         return densities
 
 
-def _refuse_far_targets(targets: Targets, encoded: NDArray[np.float32]) -> None:
-    """Bounds only set a scale, but where the data are far outside it a network could not start to learn."""
+def refuse_far_targets(targets: Targets, encoded: NDArray[np.float32]) -> None:
+    """Bounds only set a scale, but where the data are far outside it a network could not start to learn.
+
+    Args:
+        targets: what is predicted.
+        encoded: the data's values, (n, outputs); those of thresholds, which are drawn, are not looked at.
+
+    Raises:
+        InputError: a quantity's values, or the range that a threshold is drawn from, are far outside its bounds.
+    """
     for output, quantity in enumerate(targets.quantities):
-        values = encoded[:, output]
-        if quantity.name not in THRESHOLDS and values.size and np.abs(values).max() > LARGEST_CODE:
+        drawn = RANGES.get(quantity.name)
+        values = encoded[:, output] if drawn is None else quantity.encode(drawn)
+        if values.size and np.abs(values).max() > LARGEST_CODE:
             low, high = quantity.decode([values.min(), values.max()])
             raise InputError(
                 f"the data's {quantity.name} is {low:.4g} to {high:.4g}, the target's bounds are {quantity.bounds}: "

@@ -23,7 +23,7 @@ from engine.imaging import CORE_WEIGHT, EDEMA_WEIGHT
 from engine.model import model_of
 from engine.parameters import Parameters
 from learn.crop import Crop
-from learn.dataset import DRAWN, draw_thresholds
+from learn.dataset import DRAWN, draw_thresholds, refuse_far_targets
 from learn.targets import CORE_THRESHOLD, EDEMA_THRESHOLD, Targets
 
 ON_DEVICE = "cuda"
@@ -42,7 +42,8 @@ class FreshDataset(Dataset[tuple[Tensor, Tensor]]):
         backend: that simulates.
 
     Raises:
-        InputError: the seed is the store's, whose samples would come again.
+        InputError: the seed is the store's, whose samples would come again, or the bounds of a threshold do not hold
+            the range that it is drawn from.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class FreshDataset(Dataset[tuple[Tensor, Tensor]]):
         self.prior = read_prior(attributes["prior"])
         self.backend = choose_backend(backend)
         self.tissue = torch.from_numpy(np.ascontiguousarray(crop.apply(self.model.scene(self.atlas))))
+        refuse_far_targets(targets, np.empty((0, len(targets)), np.float32))
 
     def __len__(self) -> int:
         return self.samples

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, InputError, Store, observe, render_image
+from engine import CORE_THRESHOLD_RANGE, EDEMA_THRESHOLD_RANGE, InputError, Store, observe, open_store, render_image
 from learn.augment import Augmentation
+from learn.comparison import evaluate
 from learn.crop import Crop
 from learn.datamodule import EpochSampler, TumorDataModule, split_rows
 from learn.dataset import TumorDataset
+from learn.fresh import FreshDataset
 from learn.targets import Targets
 
 
@@ -108,7 +112,7 @@ def test_an_incomplete_store_is_refused(joint: Targets, crop: Crop) -> None:
 
 
 def test_a_store_without_validation_samples_is_refused(joint: Targets, crop: Crop) -> None:
-    tiny = SimpleNamespace(complete=np.array([True]), split=np.array(["train"]))
+    tiny = SimpleNamespace(complete=np.array([True]), split=np.array(["train"]), attributes={"seed": 0})
     with pytest.raises(InputError, match="no val samples"):
         TumorDataModule(tiny, joint, crop)  # type: ignore[arg-type]
 
@@ -122,6 +126,63 @@ def test_data_far_outside_a_targets_bounds_are_refused(store: Store, crop: Crop)
     narrow = Targets.named(["mu1"], {"mu1": {"bounds": [1.0, 1.1]}})
     with pytest.raises(InputError, match=r"the data's mu1 is .* the target's bounds are \(1.0, 1.1\)"):
         TumorDataset(store, np.arange(8), narrow, store.load_atlas().tissue, crop)
+
+
+@pytest.mark.parametrize(
+    ("name", "bounds", "words"),
+    [("core_threshold", [0.9, 0.95], r"0\.5 to 0\.85"), ("edema_threshold", [0.9, 0.95], r"0\.05 to 0\.5")],
+)
+def test_bounds_far_from_what_a_threshold_is_drawn_from_are_refused(
+    store: Store, crop: Crop, name: str, bounds: list[float], words: str
+) -> None:
+    far, near = (Targets.named([name], {name: {"bounds": given}}) for given in (bounds, [0.0, 1.0]))
+    with pytest.raises(InputError, match=f"the data's {name} is {words}, the target's bounds"):
+        make_dataset(store, far, crop)
+    with pytest.raises(InputError, match=f"the data's {name} is {words}, the target's bounds"):
+        FreshDataset(store, far, crop, seed=9, samples=4)
+    assert len(make_dataset(store, near, crop)) == len(FreshDataset(store, near, crop, seed=9, samples=32))
+
+
+def spoil(place: Path, kind: str, array: str = "density") -> None:
+    """Lose the first file of an array, or overwrite it in the middle or at its end."""
+    file = min(path for path in (place / array / "c").rglob("*") if path.is_file())
+    content = bytearray(file.read_bytes())
+    at = {"middle": len(content) // 4, "end": len(content) - 8}.get(kind, 0)
+    content[at : at + 8] = b"\xff" * 8
+    file.unlink()
+    if kind != "lost":
+        file.write_bytes(content)
+
+
+@pytest.fixture
+def copied(store_path: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(store_path, tmp_path / "copied.zarr"))
+
+
+@pytest.mark.parametrize("kind", ["lost", "middle", "end"])
+def test_a_store_that_lacks_or_spoiled_a_file_is_neither_learned_from_nor_scored(
+    copied: Path, joint: Targets, crop: Crop, kind: str
+) -> None:
+    """Its marks say that it is complete."""
+    spoil(copied, kind)
+    damaged = open_store(copied)
+    assert damaged.complete.all()
+    mend = r"engine\.generate verify=.*copied\.zarr and mend them with .* repair=.*copied\.zarr"
+    with pytest.raises(InputError, match=mend):
+        make_dataset(damaged, joint, crop, in_memory=True)
+    with pytest.raises(InputError, match=mend):
+        [make_dataset(damaged, joint, crop)[index] for index in range(len(damaged))]
+    with pytest.raises(InputError, match=mend):
+        evaluate(None, damaged, np.arange(len(damaged)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["mu1", "duration", "origin", "split", "volumes"])
+def test_a_lost_column_is_not_read_as_zeros(copied: Path, joint: Targets, crop: Crop, name: str) -> None:
+    """Without its split every row would be trained on."""
+    spoil(copied, "lost", name)
+    damaged = open_store(copied)
+    with pytest.raises(InputError, match=r"repair=.*copied\.zarr"):
+        TumorDataModule(damaged, joint, crop).setup("fit")
 
 
 def test_thresholds_can_be_targets(store: Store, crop: Crop) -> None:

@@ -53,3 +53,5 @@ def test_training_on_new_simulations(store_path: Path, tmp_path: Path) -> None:
     assert (training["fresh_seeds"], training["samples"]["train"]) == ([5], 4)
     with pytest.raises(InputError, match="neither count= nor augmentation="):
         main(compose("train", [*asked, "count=4"]))
+    with pytest.raises(InputError, match="not by workers=2: use workers=0"):
+        main(compose("train", [*asked, "workers=2"]))
