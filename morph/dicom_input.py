@@ -66,6 +66,12 @@ class Series:
         return str(self.headers[0].FrameOfReferenceUID)
 
     @property
+    def patient(self) -> str:
+        """Whose it is: name and ID, as far as they are said."""
+        first = self.headers[0]
+        return f"{first.get('PatientName') or 'no name'} ({first.get('PatientID') or 'no ID'})"
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Columns, rows and slices."""
         first = self.headers[0]

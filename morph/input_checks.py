@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from morph.alignment import check_series
 from morph.appearance import core_contrast, flair_contrast, largest_end, t1_contrast
 from morph.checks import Check, at_least, at_most
 from morph.foci import SPECK, Foci
@@ -27,6 +28,7 @@ def check_patient(patient: Patient) -> list[Check]:
         at_most("voxel_size", coarsest, 2.5, 8.0, "longest voxel edge of the T1 and of the masks as given in mm"),
         at_most("brain_complete", largest_end(patient), 0.30, 0.70, "largest end section of the brain, as a share,"),
         *check_appearance(patient),
+        *check_series(patient),
     ]
 
 

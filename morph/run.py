@@ -96,6 +96,8 @@ def main(config: DictConfig) -> int:
     write_outputs(layout, patient, answer, brain, targets, options, scores)
     if twin is not None:
         print_scores(console, twin, answer)
+    if patient.series is not None:
+        console.print(f"contours are drawn on a series of {patient.series.patient}", markup=False, highlight=False)
     for sentence in series_notes(targets.record):
         console.print(f"[yellow]{sentence}[/]")
     print_answer(console, patient, answer, layout)

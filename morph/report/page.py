@@ -86,7 +86,7 @@ def describe(
         "checks": told,
         "verdicts": VERDICTS,
         "number": tables.number,
-        "facts": tables.list_facts(answer, record),
+        "facts": tables.list_facts(patient, answer, record),
         "sources": tables.list_sources(patient, record),
         "seconds": tables.list_seconds(record["seconds"]),
         "total": f"{sum(record['seconds'].values()):.0f}",

@@ -169,13 +169,14 @@ def list_sources(patient: Patient, record: Mapping[str, Any]) -> list[Row]:
     return [(name, str(patient.files.get(name, "")), digest) for name, digest in record["hashes"].items()]
 
 
-def list_facts(answer: Personalization, record: Mapping[str, Any]) -> list[Row]:
+def list_facts(patient: Patient, answer: Personalization, record: Mapping[str, Any]) -> list[Row]:
     """How it was made: name, value."""
     labels = record["labels"]
     return [
         ("method", METHODS[answer.method]),
         ("solved in", f"{answer.space} space, tissue: {answer.tissue_source}"),
         ("weights", record["weights"] or "none"),
+        *([] if patient.series is None else [("DICOM contours", f"on a series of {patient.series.patient}")]),
         ("labels", "masks were drawn apart" if labels is None else json.dumps(labels)),
         *((name, version or "not installed") for name, version in record["versions"].items()),
     ]

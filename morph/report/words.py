@@ -58,6 +58,11 @@ _CHECKS = {
         "Tumor has one focus",
         "Only the largest focus is fitted; around others, a separate edema too, the density is a margin.",
     ),
+    "series_shows_patient": (
+        "DICOM series for contours shows this patient",
+        "Look at the contours on that series before anybody uses them: the T1 must be registered to it, and it must be "
+        "the same patient's.",
+    ),
     "orientation": (
         "Head lies as the header says, left and right apart",
         "The image may be turned, or front and back or top and bottom swapped: check the T1's header.",

@@ -1,0 +1,83 @@
+"""Does a DICOM series show the patient of the T1, and at the place where the T1 has it?
+
+Contours made from a NIfTI T1 are drawn onto a series that somebody names. That series may be another patient's, or lie
+in a world that the T1 was not registered to. Both images then tell little about each other, or more when one of them is
+moved. Mutual information needs no equal contrasts, so the series may be of another sequence, or a CT.
+
+Source: Wells, Viola, Atsumi, Nakajima and Kikinis, Multi-modal volume registration by maximization of mutual
+information, Medical Image Analysis 1 (1996) 35-51; how both are compared is ours.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morph.checks import Check, at_least
+from morph.dicom_input import read_slices
+from morph.patient import Patient
+from morph.resample import bounding_box, cut, resample
+from morph.volume import Volume
+
+SHIFT = 8.0
+"""How far [mm] the series is moved to see whether it fits better there (ours)."""
+EVERY = 3.0
+"""Distance [mm] between the places that are compared (ours)."""
+LEVELS = 32
+"""Brightnesses that are told apart, equally frequent ones (ours)."""
+LEAD = 1.2
+"""Least ratio of the mutual information in place to the best 8 mm away. Ours: T1 and FLAIR of five patients reach 1.6
+to 2.4, 1.1 to 1.7 where one is moved by 2 mm, at most 1.1 by 4 mm; another patient's FLAIR .7 to 1.0, a mirrored one .8
+to 1.1."""
+
+
+def check_series(patient: Patient) -> list[Check]:
+    """Does the series for contours show this patient? Not asked where there is none, or the T1 is DICOM itself."""
+    series, t1 = patient.series, patient.files.get("t1")
+    if series is None or t1 is None or t1.is_dir():
+        return []
+    subject = (
+        "what the DICOM series for contours tells of the T1, over what it tells 8 mm away, "
+        "(another patient, or a T1 that is not registered to it?)"
+    )
+    return [at_least("series_shows_patient", lead_in_place(patient.t1, read_slices(series)[0]), LEAD, -np.inf, subject)]
+
+
+def lead_in_place(t1: Volume, other: Volume) -> float:
+    """Mutual information of two images in the brain as they lie, over the best where the other is moved along an axis.
+
+    Args:
+        t1: skull-stripped, RAS axes.
+        other: any image in its world.
+
+    Returns:
+        A ratio; 0 where nothing of the other image is there.
+    """
+    near = cut(t1, bounding_box(t1.array > 0, 0))
+    steps = np.maximum(np.round(EVERY / near.spacing).astype(int), 1)
+    some = Volume(near.array[:: steps[0], :: steps[1], :: steps[2]], near.affine @ np.diag([*steps, 1.0]))
+    brain = some.array > 0
+
+    def shared(shift: NDArray[np.float64]) -> float:
+        affine = some.affine.copy()
+        affine[:3, 3] += shift
+        return mutual_information(some.array[brain], resample(other, Volume(some.array, affine), 1).array[brain])
+
+    away = max(shared(sign * SHIFT * axis) for axis, sign in product(np.eye(3), (-1, 1)))
+    return shared(np.zeros(3)) / away if away > 0 else 0.0
+
+
+def mutual_information(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """What the brightness in one image tells of that in the other [nat], both (n,)."""
+    one, two = (_levels(values) for values in (first, second))
+    joint = np.bincount(one * LEVELS + two, minlength=LEVELS**2).reshape(LEVELS, LEVELS) / len(one)
+    apart = joint.sum(axis=1)[:, None] * joint.sum(axis=0)[None]
+    present = joint > 0
+    return float((joint[present] * np.log(joint[present] / apart[present])).sum())
+
+
+def _levels(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Number of the level of each value, (n,)."""
+    return np.searchsorted(np.quantile(values, np.linspace(0, 1, LEVELS + 1)[1:-1]), values)
