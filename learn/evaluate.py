@@ -2,11 +2,12 @@
 
     python -m learn.evaluate data=runs/fk.zarr weights=runs/train/fk_joint_half.safetensors out=runs/evaluate
 
-Every sample's image (fixed thresholds) goes through the network; every prediction is simulated again and compared
-with the true tumor. Writes `metrics.json`, `table.md`, `samples.csv` (one line a sample) and two figures: the error
-over mu1 and mu2, and the best, the median and the worst case. A network that predicts a distribution is also asked how
-often its intervals hold the truth. augmentation=outlines tests on masks as people and programs draw them, after a
-registration with errors; augmentation.share=1 changes all of them.
+Every sample's image(fixed thresholds) goes through the network; every prediction is simulated again and compared with
+the true tumor. Writes `metrics.json`, `table.md`, `samples.csv` (one line a sample) and two figures: the error over mu1
+and mu2, and the best, the median and the worst case. A network that predicts a distribution is also asked how often its
+intervals hold the truth. Samples that trained a network, or chose its best epoch, are no test of it: the table says so,
+and `publish=` refuses them. augmentation=outlines tests on masks as people and programs draw them, after a registration
+with errors; augmentation.share=1 changes all of them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from omegaconf import DictConfig
 
 from engine import InputError, Store, open_store
 from engine.command import require, run_command
+from engine.version import commit, package_version
 from learn.augment import Augmentation
 from learn.build import read_settings
 from learn.calibration import coverage, ranks_of_truth
@@ -28,7 +30,9 @@ from learn.comparison import evaluate
 from learn.datamodule import split_rows
 from learn.estimator import Estimator
 from learn.figures import draw_calibration, draw_cases, draw_errors
+from learn.limits import measured_limits
 from learn.same_physics import refuse_other_physics
+from learn.seen import has_seen, refuse_fresh_samples, refuse_seen_split
 from learn.settings import given_path, require_writable, true_or_false, whole_number
 from learn.table import write_results
 from learn.weights import default_weights, load_weights, save_weights, weights_path
@@ -48,8 +52,8 @@ def main(cfg: DictConfig) -> None:
     drawn = augmentation if augmentation.share else None
     if published is not None:
         refuse_unpublishable(published, estimator, drawn)
-        refuse_training_split(estimator, store, cfg.split)
-    refuse_seen_samples(estimator, store)
+        refuse_seen_split(estimator, store, cfg.split)
+    refuse_fresh_samples(estimator, store)
     require_writable(out, "out")
     evaluation = evaluate(estimator, store, rows, cfg.backend, drawn)
     summary = evaluation.summary()
@@ -58,15 +62,17 @@ def main(cfg: DictConfig) -> None:
         print("calibration is left out: several networks have no joint distribution", file=sys.stderr)
     summary |= coverage(ranks)
     facts = {"data": str(cfg.data), "split": cfg.split, "weights": estimator.name}
+    facts |= {"data_seed": store.attributes["seed"], "version": package_version(), "commit": commit()}
     facts |= {"masks": "exact" if drawn is None else asdict(drawn)}
-    write_results(out, evaluation, summary, facts)
+    write_results(out, evaluation, summary, facts, seen=has_seen(estimator, store, cfg.split))
     if figures:
         draw_errors(evaluation, store, out / "errors.png")
         draw_cases(evaluation, store, cfg.backend, out / "cases.png")
         if ranks:
             draw_calibration(ranks, out / "calibration.png")
     if published is not None:
-        publish(published, estimator, summary, cfg.split)
+        kept = {key: facts[key] for key in ("split", "data_seed", "version", "commit")}
+        publish(published, estimator, kept | summary, measured_limits(evaluation, estimator, store, cfg.backend))
 
 
 def choose_weights(cfg: DictConfig, store: Store) -> str | Path:
@@ -74,20 +80,6 @@ def choose_weights(cfg: DictConfig, store: Store) -> str | Path:
     if cfg.weights is not None:
         return given_path(cfg, "weights")
     return default_weights(store.attributes["model"], tuple(store.attributes["grid"]["shape"]))
-
-
-def refuse_seen_samples(estimator: Estimator, store: Store) -> None:
-    """Never test on what a network learned; the splits of one store's seed are disjoint however long it is.
-
-    Raises:
-        InputError: a network was trained on new simulations with the store's seed, which are the store's samples.
-    """
-    for part in estimator.parts:
-        if store.attributes["seed"] in part.metadata.get("training", {}).get("fresh_seeds", []):
-            raise InputError(
-                f"the weights {part.metadata['name']} were trained on simulations of seed {store.attributes['seed']}, "
-                f"which made {store.place} as well: give data= of another seed"
-            )
 
 
 def refuse_unpublishable(path: Path, estimator: Estimator, drawn: Augmentation | None) -> None:
@@ -106,23 +98,20 @@ def refuse_unpublishable(path: Path, estimator: Estimator, drawn: Augmentation |
     require_writable(path.parent, "publish")
 
 
-def refuse_training_split(estimator: Estimator, store: Store, split: str) -> None:
-    """Only samples that neither trained a network nor chose its best epoch say how accurate it is.
+def publish(path: Path, estimator: Estimator, measured: Mapping[str, Any], limits: list[str]) -> None:
+    """Save a network again with its measured accuracy and limits in header and model card.
 
-    Raises:
-        InputError: the store is the one that the network learned from, and the split is not its test split.
+    Args:
+        path: of the new weights.
+        estimator: of one network.
+        measured: on which samples, by which program, and the numbers.
+        limits: sentences.
     """
-    learned = estimator.metadata.get("training", {}).get("data_seed")
-    if learned == store.attributes["seed"] and split != "test":
-        raise InputError(f"publish= takes the accuracy on unseen samples, and split={split} has others: use split=test")
-
-
-def publish(path: Path, estimator: Estimator, summary: Mapping[str, Any], split: str) -> None:
-    """Save a network again with its measured accuracy in header and model card."""
     metadata = {
         **estimator.metadata,
         "name": weights_path(path).stem,
-        "accuracy": {"split": split, **summary},
+        "accuracy": dict(measured),
+        "limits": limits,
     }
     print(f"published {save_weights(path, estimator.network, metadata)}")
 

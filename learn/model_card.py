@@ -35,6 +35,8 @@ def model_card(metadata: Mapping[str, Any], parameters: int) -> str:
     for title in ("training", "accuracy"):
         if metadata.get(title):
             sections += [f"## {title.capitalize()}", _table(metadata[title])]
+    if metadata.get("limits"):
+        sections += ["## Limits", "\n".join(f"- {sentence}" for sentence in metadata["limits"])]
     return "\n\n".join(sections) + "\n"
 
 

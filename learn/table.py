@@ -15,19 +15,22 @@ from learn.comparison import Evaluation
 Summary = Mapping[str, Any]
 
 
-def write_results(out: Path, evaluation: Evaluation, summary: Summary, facts: Mapping[str, Any]) -> None:
+def write_results(
+    out: Path, evaluation: Evaluation, summary: Summary, facts: Mapping[str, Any], seen: bool = False
+) -> None:
     """Write `samples.csv`, `table.md` and, last, `metrics.json`; print the table.
 
     Args:
         out: folder.
         evaluation: scores of every sample.
         summary: its numbers, and what else belongs into `metrics.json`.
-        facts: `data`, `split`, `masks` and `weights`, for the head of the table.
+        facts: `data`, `data_seed`, `split`, `masks` and `weights`, for the head of the table, and what else is known.
+        seen: the network has learned from some of the samples (`learn.seen`).
 
     Raises:
         InputError: `out` cannot be written.
     """
-    table = format_table(summary, facts)
+    table = format_table(summary, facts, seen)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with (out / "samples.csv").open("w", newline="") as file:
@@ -38,13 +41,13 @@ def write_results(out: Path, evaluation: Evaluation, summary: Summary, facts: Ma
             for row, pair, values in zip(evaluation.rows.tolist(), invariants, scores, strict=True):
                 writer.writerow([row, *pair, *values])
         (out / "table.md").write_text(table)
-        (out / "metrics.json").write_text(json.dumps({**facts, **summary}, indent=2) + "\n")
+        (out / "metrics.json").write_text(json.dumps({**facts, "seen": seen, **summary}, indent=2) + "\n")
     except OSError as error:
         raise InputError(f"cannot write to {out} ({error.strerror}): choose another out=") from error
     print(table)
 
 
-def format_table(summary: Summary, facts: Mapping[str, Any]) -> str:
+def format_table(summary: Summary, facts: Mapping[str, Any], seen: bool = False) -> str:
     """The summary as Markdown: means and medians with their 95% intervals side by side, counts below."""
     names = [key.removesuffix("_median") for key in summary if key.endswith("_median")]
     rows = [f"| {name} | {_number(summary, name, 'mean')} | {_number(summary, name, 'median')} |" for name in names]
@@ -55,6 +58,12 @@ def format_table(summary: Summary, facts: Mapping[str, Any]) -> str:
         notes.append(f"{summary['invariants_clipped']} predictions of mu1 or mu2 were clipped to be simulated.")
     if summary["simulations_not_converged"]:
         notes.append(f"The displacement of {summary['simulations_not_converged']} predictions did not converge.")
+    if seen:
+        notes.insert(
+            0,
+            f"The network learned from data of the same seed ({facts['data_seed']}), of which only split=test is "
+            "unseen: this does not say how accurate it is.",
+        )
     masks = "exact" if facts["masks"] == "exact" else "drawn"
     head = (
         f"{summary['count']} samples ({facts['split']}, {masks} masks) of {facts['data']}, weights {facts['weights']}"

@@ -42,6 +42,7 @@ from learn.datamodule import TumorDataModule
 from learn.mixture import Mixture
 from learn.module import InverseModule, Optimization
 from learn.resume import decisive_settings, find_checkpoint, only_training
+from learn.seen import data_seeds
 from learn.settings import LARGEST_SEED, given_path, true_or_false, whole_number
 from learn.targets import Targets
 from learn.weights import SUFFIX, load_weights
@@ -184,6 +185,7 @@ def training_facts(cfg: DictConfig, data: TumorDataModule, optimization: Optimiz
     facts: dict[str, Any] = {
         "samples": {split: len(rows) for split, rows in data.rows.items()},
         "data_seed": data.store.attributes["seed"],
+        "data_seeds": [data.store.attributes["seed"]],
         "seed": cfg.seed,
         "epochs": cfg.epochs,
         "batch_size": cfg.batch_size,
@@ -196,7 +198,9 @@ def training_facts(cfg: DictConfig, data: TumorDataModule, optimization: Optimiz
         facts["augmentation"] = asdict(data.augmentation)
     if cfg.start is not None:
         facts["start"] = Path(cfg.start).stem + (", convolutions frozen" if cfg.freeze else "")
-        seeds += load_weights(cfg.start).metadata.get("training", {}).get("fresh_seeds", [])
+        before = load_weights(cfg.start).metadata
+        facts["data_seeds"] += [seed for seed in data_seeds(before) if seed not in facts["data_seeds"]]
+        seeds += before.get("training", {}).get("fresh_seeds", [])
     return facts | ({"fresh_seeds": seeds} if seeds else {}) | {"version": package_version(), "commit": commit()}
 
 

@@ -16,10 +16,12 @@ import pytest
 from engine import InputError, MassEffectParameters, SimulationResult, Store, simulate
 from engine.command import compose
 from engine.model import Model
+from engine.version import package_version
 from learn import comparison
 from learn import evaluate as command
 from learn.augment import Augmentation
 from learn.comparison import evaluate, predicted_tumors, with_invariants
+from learn.datamodule import split_rows, splits_of
 from learn.evaluate import main
 from learn.same_physics import refuse_other_physics
 from learn.weights import load_weights
@@ -69,18 +71,50 @@ def test_the_command_writes_what_other_tools_rely_on(
     published = load_weights(tmp_path / "published.safetensors").metadata
     assert published["name"] == "published"
     assert published["accuracy"]["count"] == 5
+    assert published["accuracy"]["version"] == package_version() and published["accuracy"]["commit"]
+    card = (tmp_path / "published.md").read_text()
+    for words in ("## Limits", "Small tumors", "Brain stem and cerebellum", "Trained on exact masks"):
+        assert words in card
     assert published["physics_version"] == VERSION
 
 
+@pytest.mark.parametrize("seeds", [{"data_seed": 0}, {"data_seed": 7, "data_seeds": [7, 5, 0]}])
 def test_only_unseen_samples_say_how_accurate_a_network_is(
-    store: Store, store_path: Path, save_network: Callable[..., Path], tmp_path: Path
+    store_path: Path, save_network: Callable[..., Path], tmp_path: Path, seeds: dict[str, object]
 ) -> None:
-    weights = save_network(tmp_path / "net", JOINT, training={"data_seed": store.attributes["seed"]})
+    """What its own training saw, and what those of the weights saw that it began with."""
+    weights = save_network(tmp_path / "net", JOINT, training=seeds)
     arguments = [f"data={store_path}", f"weights={weights}", f"out={tmp_path / 'out'}", "count=1", "figures=false"]
-    with pytest.raises(InputError, match="use split=test"):
-        main(compose("evaluate", [*arguments, "split=val", f"publish={tmp_path / 'published'}"]))
+    for split in ("train", "val", "all"):
+        with pytest.raises(InputError, match=f"split={split} of seed 0 has others: use split=test"):
+            main(compose("evaluate", [*arguments, f"split={split}", f"publish={tmp_path / 'published'}"]))
     main(compose("evaluate", [*arguments, "split=val"]))
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["split"] == "val"
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["split"], metrics["data_seed"], metrics["seen"]) == ("val", 0, True)
+    assert "learned from data of the same seed (0)" in (tmp_path / "out" / "table.md").read_text()
+    main(compose("evaluate", [*arguments, "split=test", f"publish={tmp_path / 'published'}"]))
+    assert "of the same seed" not in (tmp_path / "out" / "table.md").read_text()
+    assert load_weights(tmp_path / "published.safetensors").metadata["accuracy"]["data_seed"] == 0
+
+
+def test_weights_that_do_not_say_what_they_began_with_are_refused(
+    store_path: Path, save_network: Callable[..., Path], tmp_path: Path
+) -> None:
+    weights = save_network(tmp_path / "net", JOINT, training={"data_seed": 7, "start": "fk_joint_half"})
+    with pytest.raises(InputError, match="began with fk_joint_half and do not say what those learned from"):
+        main(compose("evaluate", [f"data={store_path}", f"weights={weights}", f"out={tmp_path / 'out'}"]))
+
+
+def test_rows_that_trained_are_no_test_of_any_store_of_their_seed(store: Store) -> None:
+    """The split of a row is a hash of seed and row, in stores of any length; an edited one is refused."""
+    trained, tested = (set(split_rows(store, split).tolist()) for split in ("train", "test"))
+    assert trained and tested and not trained & tested
+    longer = splits_of(store.attributes["seed"], 10 * len(store))
+    assert all(longer[row] == "train" for row in trained) and all(longer[row] == "test" for row in tested)
+    edited = copy.copy(store)
+    edited.attributes = store.attributes | {"seed": 8}
+    with pytest.raises(InputError, match="are not those of its seed"):
+        split_rows(edited, "test")
 
 
 def test_drawn_masks_differ_from_exact_ones_and_are_the_same_for_everybody(store: Store) -> None:

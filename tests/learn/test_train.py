@@ -7,6 +7,7 @@ import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,11 +21,12 @@ from engine.version import commit, package_version
 from learn.build import build_network, start_from, use_channels_last
 from learn.checkpoints import SplitCheckpoints
 from learn.crop import Crop
-from learn.module import InverseModule
+from learn.module import InverseModule, Optimization
 from learn.network import InverseNetwork
 from learn.resume import CHECKPOINT, decisive_settings, find_checkpoint, only_training
+from learn.seen import data_seeds
 from learn.targets import Targets
-from learn.train import main
+from learn.train import main, training_facts
 from learn.weights import load_weights
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -156,6 +158,7 @@ def test_a_distribution_is_trained_from_given_convolutions(
         if not name.startswith("head"):
             assert torch.equal(before[name], after[name]), name
     assert estimator.is_distribution
+    assert estimator.metadata["training"]["data_seeds"] == [0]
     drawn = estimator.sample(image, 5, seed=1)
     assert drawn["origin"].shape == (1, 5, 3)
     assert set(estimator.predict(image)) == set(drawn) == {"mu1", "mu2", "origin", "core_threshold", "edema_threshold"}
@@ -177,6 +180,21 @@ def test_a_distribution_is_trained_from_given_convolutions(
         train(store_path, tmp_path / "other", "freeze=true")
     with pytest.raises(InputError, match="predict a point"):
         load_weights(start).sample(image, 5)
+
+
+def test_weights_keep_the_seeds_of_all_that_they_learned_from(
+    finished: Path, store: Store, save_network: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Through any number of `start=`."""
+    first = save_network(tmp_path / "first", ("mu1",), training={"data_seed": 3, "fresh_seeds": [4]})
+    older = {"data_seed": 2, "data_seeds": [2, *data_seeds(load_weights(first).metadata)]}
+    second = save_network(tmp_path / "second", ("mu1",), training=older)
+    config = compose("train", [f"start={second}", "seed=9"])
+    data = SimpleNamespace(store=store, rows={}, augmentation=None)
+    facts = training_facts(config, data, Optimization())  # type: ignore[arg-type]
+    assert facts["data_seeds"] == [0, 2, 3]
+    with pytest.raises(InputError, match="do not say what those learned from"):
+        data_seeds({"name": "old", "training": {"data_seed": 1, "start": "older"}})
 
 
 def test_layout_in_memory_changes_no_answer(make_network: Callable[..., InverseNetwork], image: np.ndarray) -> None:
