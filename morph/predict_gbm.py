@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,14 @@ RIM = 10.0
 """How far [mm] beyond the maps the scorer's brain may reach where we are not told (ours)."""
 
 
-def main() -> int:
-    """Every patient of the input folder; returns the exit status."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
+def main(given: Sequence[str] = ()) -> int:
+    """Every patient of the input folder; returns the exit status. Of what may be given, only --help means anything."""
+    if {"-h", "--help"} & set(given):
         print(__doc__)
         return 0
+    if given:
+        print(f"error: {given[0]} is not understood: give folders as {INPUT[0]} and {OUTPUT[0]}", file=sys.stderr)
+        return BAD_INPUT
     try:
         source, target = (Path(os.environ.get(*variable)) for variable in (INPUT, OUTPUT))
         cases = find_cases(source)
@@ -195,4 +199,4 @@ def _say(name: str, sentence: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -143,10 +143,11 @@ def test_a_brain_that_exceeds_the_cube_gets_the_fallback(
     delivered(tmp_path)
 
 
-def test_help_is_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["morph.predict_gbm", "--help"])
-    assert predict_gbm.main() == 0
+def test_help_is_help_and_other_words_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict_gbm.main(["--help"]) == 0
     assert "LMI_INPUT" in capsys.readouterr().out
+    assert predict_gbm.main(["in=data"]) == BAD_INPUT
+    assert "in=data is not understood" in capsys.readouterr().err
 
 
 def test_a_bad_patient_does_not_stop_the_others(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
