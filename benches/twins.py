@@ -11,7 +11,8 @@ random thresholds whose outlines are drawn with errors of 1 mm (`deviation=`); t
 and the drawn masks. Three stages are measured: `network` is the published pipeline (estimate solved in the atlas,
 density warped back), `patient_space` solves the same estimate in the patient's tissue, `refined` searches there,
 samples what the masks leave open and delivers the tumor that agrees best with the others and the masks; it is told
-which share of the true numbers its intervals hold, and `plot=` shows it as `benches/calibration.py` does. Scores are
+which share of the true numbers its intervals hold (`plot=` shows it as `benches/calibration.py` does), and which share
+of the voxels with some probability the tumor reaches. Scores are
 taken in the patient's space.
 With model=mass_effect the tumors push their brains aside, and a fourth stage, `mass_effect`, answers with that model;
 the other three answer with the first one, and it is told how far each answer's displacement is from the true one.
@@ -32,6 +33,7 @@ from typing import Any
 import numpy as np
 from calibration import plot_ranks
 from omegaconf import OmegaConf
+from reliability import count_reached, pooled
 from report import arguments, machine, publish
 from rich.console import Console
 from rich.table import Table
@@ -165,7 +167,9 @@ def score(seed: int, twin: Twin, answer: Personalization, registering: float) ->
 
 
 def count_held(twin: Twin, answer: Personalization) -> dict[str, Any]:
-    """Share of the true numbers in their 50% and 90% intervals, their ranks, and the Dice at 0.1 that was expected."""
+    """What the posterior said against the truth: shares of true numbers in 50% and 90% intervals, their ranks, the Dice
+    at 0.1 that was expected, and for each map of probability how often it was right (`reliability`).
+    """
     if answer.posterior is None:
         return {}
     tumor, (core, edema) = twin.parameters, twin.thresholds
@@ -176,7 +180,12 @@ def count_held(twin: Twin, answer: Personalization) -> dict[str, Any]:
     most = [found[name].most[0] <= value <= found[name].most[1] for name, value in truth.items()]
     ranks = {name: answer.posterior.rank(name, value) for name, value in truth.items()}
     shares = {"held_50": float(np.mean(half)), "held_90": float(np.mean(most))}
-    return {**shares, "ranks": ranks, "expected_dice_0.1": answer.posterior.agreement[0.1]}
+    reliability = {
+        f"{level:g}": count_reached(probability.array, twin.density.array > level, twin.patient.brain)
+        for level, probability in answer.posterior.probability.items()
+    }
+    expected = answer.posterior.agreement[0.1]
+    return {**shares, "ranks": ranks, "expected_dice_0.1": expected, "reliability": reliability}
 
 
 def compare_push(twin: Twin, answer: Personalization) -> dict[str, float | None]:
@@ -201,10 +210,13 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
     held = [row for row in rows if "held_50" in row]
     for key in ("held_50", "held_90", "expected_dice_0.1") if held else ():
         medians[f"{key}_mean"] = float(np.mean([row[key] for row in held]))
+    levels = held[0]["reliability"] if held else ()
+    reliability = {level: pooled([row["reliability"][level] for row in held]) for level in levels}
     silent = sum(row["wrong_without_warning"] for row in rows)
     fallbacks = sum(row["method"] == "fallback" for row in rows)
     wrong = sum(row["wrong"] for row in rows)
-    return {**medians, "fallbacks": fallbacks, "wrong": wrong, "wrong_without_warning": silent, "twins": rows}
+    counts = {"fallbacks": fallbacks, "wrong": wrong, "wrong_without_warning": silent}
+    return {**medians, **counts, "reliability": reliability, "twins": rows}
 
 
 def table(rows: dict[str, list[dict[str, Any]]]) -> Table:

@@ -69,6 +69,18 @@ def test_a_broken_case_must_end_in_its_own_check(repository: Path, monkeypatch: 
     assert not judge(None, "warn", {"voxel_size": "long"})["noticed"]
 
 
+def test_maps_are_held_against_what_tumors_reach(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(repository / "benches"))
+    reliability = import_module("reliability")
+    probability, inside = np.array([0.0, 0.5, 0.5, 0.97, 1.0, 0.5]), np.array([1, 1, 1, 1, 1, 0], bool)
+    one = reliability.count_reached(probability, np.array([0, 1, 0, 1, 1, 1], bool), inside)
+    assert one == [[1, 0], [0, 0], [0, 0], [2, 1], [0, 0], [0, 0], [2, 2]]
+    other = reliability.count_reached(probability, np.ones(6, bool), inside)
+    groups = {group["from"]: group for group in reliability.pooled([one, other])}
+    assert groups[0.4] == {"from": 0.4, "to": 0.6, "reached": 0.75, "cases": 2}
+    assert groups[0.2]["reached"] is None and groups[0.95]["reached"] == 1.0
+
+
 def test_patients_are_compared_at_their_own_thresholds(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(repository / "benches"))
     dice = import_module("patients").dice
