@@ -12,8 +12,7 @@ and the drawn masks. Three stages are measured: `network` is the published pipel
 density warped back), `patient_space` solves the same estimate in the patient's tissue, `refined` searches there,
 samples what the masks leave open and delivers the tumor that agrees best with the others and the masks; it is told
 which share of the true numbers its intervals hold (`plot=` shows it as `benches/calibration.py` does), and which share
-of the voxels with some probability the tumor reaches. Scores are
-taken in the patient's space.
+of the voxels with some probability the tumor reaches. Scores are taken in the patient's space.
 With model=mass_effect the tumors push their brains aside, and a fourth stage, `mass_effect`, answers with that model;
 the other three answer with the first one, and it is told how far each answer's displacement is from the true one.
 own_maps=true gives the brain's true tissue maps as the patient's own, which the stages that solve in the patient use.
@@ -167,8 +166,11 @@ def score(seed: int, twin: Twin, answer: Personalization, registering: float) ->
 
 
 def count_held(twin: Twin, answer: Personalization) -> dict[str, Any]:
-    """What the posterior said against the truth: shares of true numbers in 50% and 90% intervals, their ranks, the Dice
-    at 0.1 that was expected, and for each map of probability how often it was right (`reliability`).
+    """What the posterior said, against the truth.
+
+    Returns:
+        Shares of the true numbers in their 50% and 90% intervals, their ranks, the Dice at 0.1 that was expected, and
+        for each map of probability how often it was right.
     """
     if answer.posterior is None:
         return {}
