@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
 
 from engine import Store
-from engine.command import compose
 from engine.rows import VOLUME_THRESHOLDS
 from learn.augment import Augmentation
 from learn.build import read_settings
@@ -52,8 +53,9 @@ def measured_limits(evaluation: Evaluation, estimator: Estimator, store: Store, 
 
 def drawn_masks() -> Augmentation:
     """Masks as people and programs draw them, all of them changed."""
-    drawn = read_settings(Augmentation, compose("evaluate", ["augmentation=outlines"]).augmentation, "augmentation")
-    return replace(drawn, share=1.0)
+    settings = OmegaConf.create((resources.files("conf") / "augmentation" / "outlines.yaml").read_text("utf-8"))
+    assert isinstance(settings, DictConfig)
+    return replace(read_settings(Augmentation, settings, "augmentation"), share=1.0)
 
 
 def _small(dice: NDArray[np.float64], volumes: NDArray[np.float64]) -> str:

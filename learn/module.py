@@ -174,17 +174,20 @@ class InverseModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with a rate that changes after every batch."""
+        # Lightning's own estimate would open the training data before it knows which epoch a checkpoint has reached.
+        data, epochs = self.trainer.datamodule, self.trainer.max_epochs  # type: ignore[attr-defined]
+        assert isinstance(data, TumorDataModule) and epochs is not None
+        optimizer, scheduler = self.optimizer_for(epochs * data.training_batches)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def optimizer_for(self, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+        """The optimizer of a training of so many batches, and the schedule of its rate."""
         optimizer = torch.optim.AdamW(
             [parameter for parameter in self.network.parameters() if parameter.requires_grad],
             lr=self.optimization.learning_rate,
             weight_decay=self.optimization.weight_decay,
         )
-        # Lightning's own estimate would open the training data before it knows which epoch a checkpoint has reached.
-        data, epochs = self.trainer.datamodule, self.trainer.max_epochs  # type: ignore[attr-defined]
-        assert isinstance(data, TumorDataModule) and epochs is not None
-        steps = epochs * data.training_batches
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optimization.rate(step, steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optimization.rate(step, steps))
 
 
 def refuse_divergence(loss: Tensor) -> None:

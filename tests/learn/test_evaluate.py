@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +97,15 @@ def test_only_unseen_samples_say_how_accurate_a_network_is(
     main(compose("evaluate", [*arguments, "split=test", f"publish={tmp_path / 'published'}"]))
     assert "of the same seed" not in (tmp_path / "out" / "table.md").read_text()
     assert load_weights(tmp_path / "published.safetensors").metadata["accuracy"]["data_seed"] == 0
+
+
+def test_the_command_publishes(store_path: Path, save_network: Callable[..., Path], tmp_path: Path) -> None:
+    """From a shell, too."""
+    given = [f"data={store_path}", f"weights={save_network(tmp_path / 'net', JOINT)}", "count=1", "figures=false"]
+    asked = [sys.executable, "-m", "learn.evaluate", *given, f"out={tmp_path / 'out'}", f"publish={tmp_path / 'new'}"]
+    ended = subprocess.run(asked, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "## Limits" in (tmp_path / "new.md").read_text()
 
 
 def test_weights_that_do_not_say_what_they_began_with_are_refused(
