@@ -5,11 +5,13 @@ The only place that imports Hydra.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import sys
 from collections.abc import Callable
 from importlib import resources
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
 import hydra
@@ -24,6 +26,17 @@ BAD_INPUT = 2
 INTERRUPTED, TERMINATED = 130, 143
 """What a shell says of a program that was ended by SIGINT, and by SIGTERM."""
 _CONFIG_MODULE = "conf"
+_SWEEPS = {"-m", "--multirun"}
+_PLUGINS = {
+    "joblib": "hydra_joblib_launcher",
+    "submitit_local": "hydra_submitit_launcher",
+    "submitit_slurm": "hydra_submitit_launcher",
+    "optuna": "hydra_optuna_sweeper",
+    "search": "hydra_optuna_sweeper",
+}
+"""Choices of a launcher or sweeper -> the plugin of Hydra that has them (extra `sweep`)."""
+_LONGEST = 200
+"""Bytes of a folder's name, of which file systems allow 255 and what is written into it needs some (ours)."""
 _QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:+\-@%?|\\]*")
 _STRUCTURED = re.compile(r"""\s*(["'\[{]|\$\{|\w+\().*""", re.DOTALL)
@@ -47,11 +60,15 @@ def run_command(main: Main, config_name: str) -> NoReturn:
     if {"--help", "-h"} & set(arguments):
         print(help_text(main, config_name))
         sys.exit(0)
-    sweeps = bool({"-m", "--multirun"} & set(arguments))
-    quoted = [quote(argument, sweeps) for argument in arguments]
-    if not any(argument.startswith("-") for argument in arguments):
-        _fail_early(config_name, quoted)
-    sys.argv[1:] = [*quoted, *_QUIET]
+    sweeps = bool(_SWEEPS & set(arguments))
+    quoted = [quote(argument, sweeps) for argument in arguments if argument not in _SWEEPS]
+    try:
+        _refuse_missing_plugins(arguments)
+        if not any(argument.startswith("-") for argument in arguments):
+            compose(config_name, quoted)  # says what is wrong in one sentence, before Hydra says it in many
+    except InputError as error:
+        _exit_with(error)
+    sys.argv[1:] = [*["-m"] * sweeps, *quoted, *_QUIET]  # Hydra takes a flag only before or after all settings
     hydra.main(version_base="1.3", config_path=f"pkg://{_CONFIG_MODULE}", config_name=config_name)(
         lambda config: _guarded(main, config, sweeps)
     )()
@@ -117,12 +134,33 @@ def quote(argument: str, sweeps: bool = False) -> str:
     return f"{key}='{escaped}'"
 
 
-def _fail_early(config_name: str, overrides: list[str]) -> None:
-    """Say what is wrong with the command line in one sentence, before Hydra says it in many."""
-    try:
-        compose(config_name, overrides)
-    except InputError as error:
-        _exit_with(error)
+def _refuse_missing_plugins(arguments: list[str]) -> None:
+    """Say which extra has the launcher or sweeper that was asked for.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    for argument in arguments:
+        group, _, choice = argument.partition("=")
+        plugin = _PLUGINS.get(choice) if group in ("hydra/launcher", "hydra/sweeper") else None
+        if plugin and not (find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{plugin}")):
+            raise InputError(f'{argument} needs packages that are not installed: pip install -e ".[sweep]"')
+
+
+def folder_name(choices: str) -> str:
+    """The name of one folder for a run's choices: without the slashes of paths, and not longer than file systems allow.
+
+    Args:
+        choices: of the run, as Hydra lists them.
+    """
+    flat = re.sub(r"[/\\]+", "-", choices)
+    if len(flat.encode()) <= _LONGEST:
+        return flat
+    kept = flat.encode()[:_LONGEST].decode(errors="ignore")
+    return f"{kept}-{hashlib.sha256(choices.encode()).hexdigest()[:8]}"
+
+
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 
 
 def _guarded(main: Main, config: DictConfig, sweeps: bool) -> float | None:

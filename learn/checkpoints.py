@@ -49,12 +49,25 @@ class SplitCheckpoints(TorchCheckpointIO):
         Raises:
             InputError: a part is missing or damaged.
         """
-        path = Path(path)
-        try:
-            manifest = json.loads(path.read_text())
-            parts = [path.with_name(name).read_bytes() for name in manifest["parts"]]
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"the checkpoint {path} is not whole ({error}): start again in another out=") from error
-        if [hashlib.sha256(part).hexdigest() for part in parts] != manifest["sha256"]:
-            raise InputError(f"the checkpoint {path} is damaged: start again in another out=")
-        return torch.load(io.BytesIO(b"".join(parts)), map_location=map_location or "cpu", weights_only=True)
+        content = read_parts(Path(path))
+        return torch.load(io.BytesIO(content), map_location=map_location or "cpu", weights_only=True)
+
+
+def read_parts(path: Path) -> bytes:
+    """The content of a checkpoint.
+
+    Args:
+        path: of the file that names its parts.
+
+    Raises:
+        InputError: a part is missing or damaged.
+    """
+    try:
+        manifest = json.loads(path.read_text())
+        parts = [path.with_name(name).read_bytes() for name in manifest["parts"]]
+        sums = manifest["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the checkpoint {path} is not whole ({error}): start again in another out=") from error
+    if [hashlib.sha256(part).hexdigest() for part in parts] != sums:
+        raise InputError(f"the checkpoint {path} is damaged: start again in another out=")
+    return b"".join(parts)

@@ -13,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from engine import InputError, Store
 from engine.locks import file_locked
+from learn.checkpoints import read_parts
 from learn.targets import Targets
 
 CHECKPOINT = "last.ckpt"
@@ -53,23 +54,38 @@ def find_checkpoint(out: Path, settings: dict[str, Any], resume: bool) -> Path |
     """The checkpoint to continue from, if there is one; records the settings of a new training.
 
     Raises:
-        InputError: `out` holds a training with other settings, or one that must not be resumed.
+        InputError: `out` holds a training with other settings, one that must not be resumed, or one that is not whole.
     """
     checkpoint, record = out / CHECKPOINT, out / "settings.json"
     if checkpoint.exists():
         if not resume:
             raise InputError(f"{out} holds a training already: choose another out=, or continue it with resume=true")
-        before = json.loads(record.read_text()) if record.exists() else {}
+        before = read_record(record)
         changed = [name for name in {**settings, **before} if before.get(name) != settings.get(name)]
         if changed:
             raise InputError(
                 f"the training in {out} had another {changed[0]} ({before.get(changed[0])}, now "
                 f"{settings.get(changed[0])}): choose another out=, or give the same settings"
             )
+        read_parts(checkpoint)  # what cannot be continued is said before the data are read
         return checkpoint
     try:
         out.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(settings, indent=2))
+        partial = record.with_name(record.name + ".partial")
+        partial.write_text(json.dumps(settings, indent=2))
+        partial.replace(record)
     except OSError as error:
         raise InputError(f"cannot write to {out} ({error.strerror}): choose another out=") from error
     return None
+
+
+def read_record(record: Path) -> dict[str, Any]:
+    """The settings of a training that has begun.
+
+    Raises:
+        InputError: they are not there, or damaged.
+    """
+    try:
+        return dict(json.loads(record.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"the settings of the training in {record} cannot be read: choose another out=") from error

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from engine import InputError
+from engine import InputError, command
 from engine.command import compose, quote, require
 
 
@@ -39,6 +39,23 @@ def test_quoted_paths_survive_hydra(path):
 
 def test_sweeps_are_left_to_hydra():
     assert quote("data=a/b,c/d", sweeps=True) == "data=a/b,c/d"
+
+
+@pytest.mark.parametrize("choice", ["hydra/launcher=joblib", "hydra/launcher=submitit_local", "hydra/sweeper=search"])
+def test_a_missing_extra_is_one_sentence(choice, monkeypatch, capsys):
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["learn.train", "data=x", "-m", "seed=1,2", choice])
+    with pytest.raises(SystemExit) as ended:
+        command.run_command(lambda config: None, "train")
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said == f'error: {choice} needs packages that are not installed: pip install -e ".[sweep]"\n'
+
+
+def test_a_folders_name_is_one_folder_and_fits_its_file_system():
+    assert command.folder_name("seed=1,start=/a/b\\c") == "seed=1,start=-a-b-c"
+    long = [command.folder_name(f"start={'é' * 200},seed={seed}") for seed in (1, 2)]
+    assert long[0] != long[1] and all(len(name.encode()) < 220 for name in long)
 
 
 def test_every_group_of_generate_composes():

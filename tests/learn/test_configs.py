@@ -4,31 +4,49 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from engine import GRIDS, PRIORS, InputError, Store, load_anatomy
 from engine.atlas import place
 from engine.command import compose, help_text, run_command
 from learn.augment import Augmentation
-from learn.build import build_network, read_settings
+from learn.build import build_network, read_settings, read_trainer
 from learn.crop import Crop
 from learn.module import Optimization
 from learn.network import LEAST_SIZE
 from learn.targets import Targets
-from learn.train import main, read_networks
+from learn.train import choose_crop, main, read_networks, refuse_wrong_numbers, start_module
+from learn.weights import load_weights
 
 CONF = Path(__file__).parents[2] / "conf"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
-def test_every_experiment_composes(name: str) -> None:
+def test_every_experiment_is_a_training_that_can_begin(name: str) -> None:
+    """At the half grid, on which the weights are that one of them begins with."""
     config = compose("train", [f"experiment={name}"])
-    assert config.targets
     assert config.name == name
+    refuse_wrong_numbers(config)
+    read_trainer(config)
+    attributes = load_weights("fk_joint_half").metadata
+    atlas = place(load_anatomy("sri24"), GRIDS["half"])
+    store: Any = SimpleNamespace(attributes=attributes, load_atlas=lambda: atlas)
+    assert atlas.content_hash == attributes["atlas"]["content_hash"]
+    optimization = read_settings(Optimization, config.optimizer, "optimizer")
+    for targets in read_networks(config).values():
+        crop = choose_crop(config, store)
+        module = start_module(config, store, targets, crop, optimization)
+        outputs = module.network(torch.zeros(1, 1, *crop.shape))
+        assert outputs.shape == (1, module.mixture.outputs if module.mixture else len(targets))
+        assert bool(config.components) == (module.mixture is not None)
+        moving = [parameter for parameter in module.network.parameters() if parameter.requires_grad]
+        assert len(moving) < len(list(module.network.parameters())) if config.freeze else moving
 
 
 @pytest.mark.parametrize("group", ["network", "optimizer", "augmentation"])
@@ -82,14 +100,6 @@ def test_scales_and_weights_reach_every_experiment(experiment: str) -> None:
     assert weights.pop("mu1") == 4 and set(weights.values()) == {1.0}
 
 
-def test_a_search_composes_where_optuna_is_installed() -> None:
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    search = OmegaConf.load(CONF / "hydra" / "sweeper" / "search.yaml")
-    config = compose("train", ["hydra/sweeper=search"])
-    for key in search.params:
-        assert OmegaConf.select(config, key.removeprefix("+")) is not None or key == "+sweep"
-
-
 def test_the_paper_experiment_is_the_papers() -> None:
     config = compose("train", ["experiment=paper_joint"])
     assert (config.network.filters, config.network.anchored, config.batch_size) == (64, False, 32)
@@ -114,7 +124,7 @@ def test_a_sweep_trains_every_choice_in_its_own_folder(tmp_path: Path, monkeypat
 
     def sweep(*overrides: str) -> list[str]:
         places.clear()
-        monkeypatch.setattr(sys, "argv", ["learn.train", "-m", "data=runs/fk.zarr", *overrides])
+        monkeypatch.setattr(sys, "argv", ["learn.train", "data=runs/fk.zarr", "-m", *overrides])
         with pytest.raises(SystemExit) as ended:
             run_command(note, "train")
         assert ended.value.code == 0
@@ -125,6 +135,10 @@ def test_a_sweep_trains_every_choice_in_its_own_folder(tmp_path: Path, monkeypat
         "runs/sweep/network=paper,seed=3", "runs/sweep/network=anchored,seed=3"
     ]  # fmt: skip
     assert sweep("seed=1", "out=runs/a,runs/b") == ["runs/a", "runs/b"]
+    assert sweep("start=/a/b/c,fk_joint_half") == ["runs/sweep/start=-a-b-c", "runs/sweep/start=fk_joint_half"]
+    names = sweep("seed=1,2", f"start=/{'far/' * 60}")
+    assert len({Path(name).name for name in names}) == 2
+    assert all(Path(name).parent == Path("runs/sweep") and len(Path(name).name) < 220 for name in names)
     assert compose("train").out == "runs/train"
 
 

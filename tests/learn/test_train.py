@@ -117,6 +117,35 @@ def test_resume_false_does_not_overwrite(finished: Path, store_path: Path) -> No
         train(store_path, finished, "resume=false")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("settings.json", "{", "settings of the training in .* cannot be read: choose another out="),
+        ("settings.json", None, "settings of the training in .* cannot be read"),
+        ("last.ckpt.*", None, "is not whole .* start again in another out="),
+        ("last.ckpt.*", "half", "is damaged: start again in another out="),
+        ("last.ckpt", "{", "is not whole"),
+    ],
+)
+def test_what_cannot_be_continued_is_said_before_the_data_are_read(
+    finished: Path,
+    store_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    content: str | None,
+    words: str,
+) -> None:
+    copied = Path(shutil.copytree(finished, tmp_path / "copied"))
+    file = next(copied.glob(name))
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.delattr(Store, "density")
+    with pytest.raises(InputError, match=words):
+        train(store_path, copied)
+
+
 def test_a_place_that_cannot_be_written_is_refused(store_path: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write"):

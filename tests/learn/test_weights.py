@@ -181,4 +181,17 @@ def test_what_is_shipped_loads_and_has_a_measured_accuracy(name: str) -> None:
     metadata = load_weights(name).metadata
     assert metadata["accuracy"]["count"] >= {"fisher_kolmogorov": 500, "mass_effect": 200}[metadata["model"]]
     assert (weights.SHIPPED / f"{name}.safetensors").stat().st_size < 8e6
-    assert (weights.SHIPPED / f"{name}.md").is_file()
+    card = (weights.SHIPPED / f"{name}.md").read_text()
+    for score in ("dice_0.01_mean", "dice_0.1_mean", "dice_0.8_mean", "mu1_relative_error_median"):
+        low, high = metadata["accuracy"][f"{score}_interval"]
+        assert low < metadata["accuracy"][score] < high and f"{score}_interval" in card
+
+
+def test_the_card_of_what_patients_start_from_says_who_measured_what_and_where_it_is_weak() -> None:
+    metadata = load_weights(default_weights("fisher_kolmogorov", (64, 64, 64))).metadata
+    accuracy, training = metadata["accuracy"], metadata["training"]
+    assert accuracy["split"] == "test" and accuracy["data_seed"] == training["data_seed"]
+    assert accuracy["version"] and accuracy["commit"] and "dirty" not in accuracy["commit"]
+    limits = (weights.SHIPPED / f"{metadata['name']}.md").read_text().split("## Limits")[1]
+    for words in ("Small tumors", "Brain stem", "Trained on exact masks", "not known"):
+        assert words in limits
