@@ -83,7 +83,7 @@ def check_answer(
         density: c [1] on the patient's grid.
         focus: the patient with the masks of what was fitted.
         posterior: what else the masks allow.
-        sampled: whether that was asked for; without a posterior, no tumor was possible then.
+        sampled: whether that was asked for; without a posterior, no tumor was possible then, or too few were met.
         matter: where the patient has tissue, bool (x, y, z), if that is known.
     """
     return [

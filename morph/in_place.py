@@ -20,11 +20,13 @@ from morph.fallback import distance_density
 from morph.foci import Foci, split_foci
 from morph.inference import Brain, distance_to_tissue, estimate_tumor, majority
 from morph.input_checks import (
+    UNCHECKED,
     check_appearance,
     check_cube,
     check_foci,
     check_inputs,
     check_masks,
+    check_nesting,
     check_shown,
     check_volume,
 )
@@ -120,11 +122,12 @@ def _personalize(
     focus = replace(patient, masks=foci.largest)
     checks = [
         *check_inputs(patient.masks.core, patient.masks.edema, patient.brain),
+        *check_nesting(patient),
         check_volume(float(np.count_nonzero(patient.brain)) * patient.t1.voxel_volume),
         check_cube(share_in_cube(patient, brain.fine.grid)),
         check_foci(foci),
         check_masks(patient.masks.edema, tissue.matter),
-        *(check_appearance(patient) if patient.t1ce is not None or patient.flair is not None else ()),
+        *(check_appearance(patient) if patient.t1ce is not None or patient.flair is not None else (UNCHECKED,)),
     ]
     density, shown = None, show_tumor_as_tissue(tissue, patient.masks.edema & patient.brain)
     if worst(checks) != "fail":

@@ -30,7 +30,8 @@ def orientation_margin(patient: Volume, atlas: Volume, ignore: NDArray[np.bool_]
         ignore: voxels of the patient that are not compared, bool (x, y, z).
 
     Returns:
-        A number in [-2, 2]: about 0.2 for a brain that lies right (five patients and MNI152: 0.18-0.25).
+        A number in [-2, 2]: 0.07 to 0.15 for brains that lie right (five patients and MNI152), and -0.07 or less for
+        the same in any of the other 46 orientations.
     """
     ours, theirs = _shrink(patient.array, patient), _shrink(atlas.array, atlas)
     seen = _shrink(ignore.astype(np.float32), patient) < 0.5

@@ -44,11 +44,23 @@ _NETWORK = "Network and fit tell different stories: compare the isolines with th
 _CHECKS = {
     "masks_in_brain": ("Outlines lie inside the brain", _MASKS),
     "edema_beyond_core": ("Edema is larger than the core", "Was the same outline given twice? Outline FLAIR, too."),
+    "core_inside_edema": (
+        "Core lies inside the edema",
+        "Core and edema seem exchanged: programs number their labels differently, say which is which with labels=.",
+    ),
     "brain_volume": ("Brain has a brain's volume", _STRIP),
     "brain_in_cube": ("Brain fits into the simulated cube", _STRIP),
     "voxel_size": ("Voxels are small enough", "Take the T1 with the thinnest slices, and outline on it."),
     "brain_complete": ("Brain is complete", "Take a T1 that covers the whole brain."),
     "flair_shows_edema": ("FLAIR is bright in the edema", _MASKS),
+    "flair_outside_masks": (
+        "FLAIR shows no tumor outside the edema",
+        f"{_MASKS} Something else is bright on one side only: is it tumor that the outline leaves out?",
+    ),
+    "masks_can_be_checked": (
+        "Images show whether the outlines are right",
+        "Give FLAIR (flair=) or T1Gd (t1ce=): with a T1 alone, outlines of another patient or side can go unnoticed.",
+    ),
     "t1gd_shows_core": (
         "T1Gd is bright in the core",
         f"{_MASKS} A core that does not enhance is dark, and only its edema tells where it lies.",

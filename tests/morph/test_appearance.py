@@ -51,6 +51,7 @@ def test_mirrored_masks_are_noticed(patient: Patient) -> None:
     mirrored = masked(patient, patient.masks.core[::-1], patient.masks.edema[::-1])
     assert {check.name: check.verdict for check in check_appearance(mirrored)} == {
         "flair_shows_edema": "fail",
+        "flair_outside_masks": "fail",
         "t1gd_shows_core": "fail",
     }
 
@@ -62,9 +63,13 @@ def test_masks_elsewhere_are_noticed(patient: Patient) -> None:
 
 def test_without_other_images_the_t1_is_asked(patient: Patient) -> None:
     alone = replace(patient, flair=None, t1ce=None)
-    assert [(check.name, check.verdict) for check in check_appearance(alone)] == [("t1_shows_tumor", "pass")]
+    said = {"masks_can_be_checked": "warn", "t1_shows_tumor": "pass"}
+    assert {check.name: check.verdict for check in check_appearance(alone)} == said
     mirrored = masked(alone, patient.masks.core[::-1], patient.masks.edema[::-1])
-    assert [check.verdict for check in check_appearance(mirrored)] == ["warn"]
+    assert [check.verdict for check in check_appearance(mirrored)] == ["warn", "warn"]
+    assert "flair= or t1ce=" in check_appearance(alone)[0].message
+    for one in (replace(patient, flair=None), replace(patient, t1ce=None)):
+        assert "masks_can_be_checked" not in verdicts(one)
 
 
 def test_a_tumor_across_the_middle_is_compared_with_the_healthy_brain(patient: Patient) -> None:
@@ -74,6 +79,25 @@ def test_a_tumor_across_the_middle_is_compared_with_the_healthy_brain(patient: P
     bright = patient.flair.with_array(patient.flair.array + 50 * middle)
     across = replace(masked(patient, middle, middle), flair=bright)
     assert flair_contrast(across) > 1  # type: ignore[operator]
+
+
+def test_masks_that_cover_part_of_the_tumor_are_noticed(patient: Patient) -> None:
+    halved = patient.masks.edema.copy()
+    halved[14:] = False
+    some = masked(patient, patient.masks.core & halved, halved)
+    found = {check.name: check for check in check_appearance(some)}
+    assert (found["flair_shows_edema"].verdict, found["flair_outside_masks"].verdict) == ("pass", "fail")
+    shown = patient.masks.edema.sum() * patient.t1.voxel_volume
+    assert 0.1 * shown < found["flair_outside_masks"].value < shown
+
+
+def test_what_is_bright_on_both_sides_is_no_tumor(patient: Patient) -> None:
+    assert patient.flair is not None
+    spots = np.zeros(SIZE, dtype=bool)
+    spots[6:12, 36:42, 16:24] = True
+    left, both = (patient.flair.with_array(patient.flair.array + 80 * s) for s in (spots, spots | spots[::-1]))
+    assert verdicts(replace(patient, flair=left))["flair_outside_masks"] == "fail"
+    assert verdicts(replace(patient, flair=both))["flair_outside_masks"] == "pass"
 
 
 @pytest.mark.parametrize(("axis", "side"), [(2, slice(32, None)), (2, slice(0, 8)), (0, slice(0, 9))])
@@ -132,7 +156,9 @@ def test_a_core_that_does_not_enhance_is_no_wrong_mask(patient: Patient) -> None
     assert patient.t1ce is not None
     dark = replace(patient, t1ce=patient.t1ce.with_array(patient.t1ce.array - 120 * patient.masks.core))
     assert verdicts(dark)["t1gd_shows_core"] == "warn"
-    assert verdicts(replace(dark, flair=None))["t1gd_shows_core"] == "fail"
+    assert verdicts(replace(dark, flair=None))["t1gd_shows_core"] == "warn"
+    dull = replace(dark, flair=patient.flair.with_array(patient.flair.array - 60 * patient.masks.edema))  # type: ignore[union-attr]
+    assert verdicts(dull)["t1gd_shows_core"] == "fail"
 
 
 def test_a_thin_rim_of_edema_is_looked_at_with_its_core(patient: Patient) -> None:

@@ -18,7 +18,7 @@ from morph import batch
 from morph.batch import find_files
 from morph.layout import Layout
 from morph.run import main
-from tests.morph.conftest import SHAPE, make_arrays, save
+from tests.morph.conftest import SHAPE, make_arrays, make_flair, save
 
 ARRAYS = make_arrays()
 FLAT = np.zeros(SHAPE, dtype=np.float32)
@@ -26,7 +26,7 @@ FLAT[4:19, 5:22, 5] = 4
 PATIENTS = {
     "a good": {},
     "b bad": {"seg": np.where(ARRAYS["seg"] == 2, np.float32(9), ARRAYS["seg"])},
-    "c fallback": {"seg": FLAT, "flair": ARRAYS["t1"] * (1 + (FLAT > 0))},
+    "c fallback": {"seg": FLAT, "flair": make_flair(ARRAYS["t1"] > 0, FLAT)},
     "d empty": {"seg": None},
 }
 Run = Callable[..., int]

@@ -16,6 +16,7 @@ from morph.inference import Brain
 from morph.input_checks import (
     check_inputs,
     check_masks,
+    check_orientation,
     check_registration,
     check_scale,
     check_shown,
@@ -34,6 +35,7 @@ Case = Callable[..., Path]
 QUICK = RefinementSettings(evaluations=12, fine_evaluations=0)
 NAMES = {
     "masks_in_brain", "edema_beyond_core", "brain_volume", "voxel_size", "brain_complete", "flair_shows_edema",
+    "flair_outside_masks", "core_inside_edema",
     "tumor_foci", "registration_folding", "registration_displacement", "registration_white_matter", "orientation",
     "registration_found", "registration_brain_dice", "registration_correlation",
     "registration_scale", "masks_in_tissue", "masks_on_grid", "fit_core", "fit_edema", "threshold_core",
@@ -100,6 +102,7 @@ def test_a_brain_that_faces_backwards_is_noticed(patient: Patient, brain: Brain)
     turned = replace(
         patient,
         t1=patient.t1.with_array(patient.t1.array[::-1, ::-1].copy()),
+        flair=patient.flair.with_array(patient.flair.array[::-1, ::-1].copy()),  # type: ignore[union-attr]
         masks=replace(patient.masks, core=patient.masks.core[::-1, ::-1], edema=patient.masks.edema[::-1, ::-1]),
     )
     found = verdicts(turned, brain, SamePlace())
@@ -112,8 +115,20 @@ def test_real_brains_are_told_from_turned_ones(axes: tuple[int, ...]) -> None:
     fixed, straight = Volume(atlas.t1, atlas.affine), Volume(other.t1, other.affine)
     nothing = np.zeros(other.t1.shape, dtype=bool)
     turned = Volume(np.ascontiguousarray(np.flip(other.t1, axes)), other.affine)
-    assert orientation_margin(straight, fixed, nothing) > 0.1
-    assert orientation_margin(turned, fixed, nothing) < 0
+    assert check_orientation(orientation_margin(straight, fixed, nothing)).verdict == "pass"
+    assert check_orientation(orientation_margin(turned, fixed, nothing)).verdict == "fail"
+
+
+def test_patients_lie_right(patients: Path) -> None:
+    """An untouched patient does not warn; one that is turned to face backwards fails."""
+    atlas = load_anatomy("sri24")
+    fixed = Volume(atlas.t1, atlas.affine)
+    for folder in sorted(path for path in patients.iterdir() if path.is_dir()):
+        t1 = load_patient(find_case(folder)).t1
+        hidden = np.zeros(t1.array.shape, dtype=bool)
+        turned = t1.with_array(np.ascontiguousarray(t1.array[::-1, ::-1]))
+        said = [check_orientation(orientation_margin(one, fixed, hidden)).verdict for one in (t1, turned)]
+        assert said == ["pass", "fail"], folder.name
 
 
 def test_masks_outside_the_brain_and_masks_that_say_one_thing() -> None:
