@@ -41,7 +41,7 @@ _PUSH = "Do not believe the displacement: run again without mass effect and comp
 _OPEN = "Many different tumors fit these outlines: rely on the probability maps, not on this one density."
 _RANGE = "The answer ran into the end of what the model is searched in: take the density far from the tumor with doubt."
 _NETWORK = "Network and fit tell different stories: compare the isolines with the scans before you believe either."
-_CHECKS = {
+CHECKS = {
     "masks_in_brain": ("Outlines lie inside the brain", _MASKS),
     "edema_beyond_core": ("Edema is larger than the core", "Was the same outline given twice? Outline FLAIR, too."),
     "core_inside_edema": (
@@ -166,7 +166,7 @@ def tell(checks: tuple[Check, ...]) -> list[Told]:
     """Every check in words, the gravest first, otherwise in the order in which they were asked."""
     told = []
     for check in sorted(checks, key=lambda check: -SEVERITY.index(check.verdict)):
-        title, advice = _CHECKS.get(check.name, (check.name.replace("_", " ").capitalize(), ""))
+        title, advice = CHECKS.get(check.name, (check.name.replace("_", " ").capitalize(), ""))
         told.append(Told(check, title, advice))
     return told
 

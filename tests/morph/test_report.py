@@ -225,3 +225,10 @@ def test_checks_that_are_named_in_the_code_have_words(repository: Path) -> None:
 
 def _check(name: str) -> words.Check:
     return words.Check(name, 1.0, 1.0, "pass", "")
+
+
+def test_the_page_of_checks_has_each_of_them_in_the_reports_words(repository: Path) -> None:
+    page = (repository / "docs/tutorials/checks.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    expected = [f"| `{name}` | {title} | {advice} |" for name, (title, advice) in words.CHECKS.items()]
+    assert rows == expected, "\n".join(expected)
