@@ -122,18 +122,20 @@ class Store:
         return self._read("checksum")
 
     def density(self, row: int, part: tuple[slice, slice, slice] | None = None) -> NDArray[np.float32]:
-        """Density of a row [1], float32 (x, y, z), or only a `part` of the grid, which is read in less time.
-
-        Raises:
-            InputError: it cannot be read, or does not have the volumes that were noted when it was written.
-        """
+        """Density of a row [1], float32 (x, y, z), or only a `part` of the grid, which is converted in less time."""
         field = self.field("density", row)
-        refuse_other_density(self.place, row, field, self._read("volumes", row), self.grid.voxel_volume)
         return (field if part is None else field[part]).astype(np.float32)
 
     def field(self, name: str, row: int) -> NDArray[np.float16]:
-        """A field of a row as it is kept, float16 (*axes, x, y, z)."""
-        return self._read(name, row)
+        """A field of a row as it is kept, float16 (*axes, x, y, z).
+
+        Raises:
+            InputError: it cannot be read; or a density has other volumes than were noted when it was written.
+        """
+        field = self._read(name, row)
+        if name == "density":
+            refuse_other_density(self.place, row, field, self._read("volumes", row), self.grid.voxel_volume)
+        return field
 
     def row_parameters(self, row: int) -> Parameters:
         """The parameters that grew a row."""

@@ -7,6 +7,8 @@ neither on the order of access nor on the number of workers.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ from engine import (
     render_image,
 )
 from engine.progress import progress
+from engine.threads import available_cores, run_in_order
 from learn.augment import Augmentation
 from learn.crop import Crop
 from learn.targets import CORE_THRESHOLD, EDEMA_THRESHOLD, Targets
@@ -121,10 +124,15 @@ class TumorDataset(Dataset[tuple[Tensor, Tensor]]):
         return np.ascontiguousarray(self.crop.apply(self.store.density(int(self.rows[index]))))
 
     def _decode_all(self) -> NDArray[np.float16]:
+        """Every density, read and decoded in as many threads as there are cores."""
         densities = np.empty((len(self.rows), *self.crop.shape), dtype=np.float16)
+
+        def decode(index: int) -> None:
+            densities[index] = self.crop.apply(self.store.field("density", int(self.rows[index])))
+
+        tasks = (partial(decode, index) for index in range(len(self.rows)))
         with progress("reading densities", len(self.rows)) as advance:
-            for index, row in enumerate(self.rows):
-                densities[index] = self.crop.apply(self.store.density(int(row)))
+            for _ in run_in_order(tasks, available_cores()):
                 advance(1)
         return densities
 

@@ -17,6 +17,11 @@ from learn.network import InverseNetwork
 from learn.targets import Targets
 
 
+def computing_device() -> torch.device:
+    """Where networks answer: the GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @dataclass(frozen=True, eq=False)
 class TrainedNetwork:
     """One file: a network with the meaning of its input and output."""
@@ -34,11 +39,16 @@ class TrainedNetwork:
         return Mixture(components, len(self.targets)) if components else None
 
     def outputs(self, images: NDArray[np.float32], batch_size: int = 32) -> torch.Tensor:
-        """What the network says of images on the full grid (B, x, y, z): (B, outputs), float32."""
-        cropped = np.ascontiguousarray(self.crop.apply(images), dtype=np.float32)
+        """What the network says of images on the full grid (B, x, y, z): (B, outputs), float32, in the host's memory.
+
+        It is computed on the GPU if there is one, where the network stays.
+        """
+        cropped = torch.from_numpy(np.ascontiguousarray(self.crop.apply(images), dtype=np.float32))
+        device = computing_device()
+        network = self.network.to(device)
         with torch.inference_mode():
-            parts = [self.network(batch[:, None]) for batch in torch.from_numpy(cropped).split(batch_size)]
-        return torch.cat(parts).float()
+            parts = [network(batch[:, None].to(device)).float().cpu() for batch in cropped.split(batch_size)]
+        return torch.cat(parts)
 
     def predict(self, images: NDArray[np.float32], batch_size: int = 32) -> dict[str, NDArray[np.float64]]:
         """Physical columns for images on the full grid, see `Estimator.predict`."""

@@ -141,7 +141,7 @@ def test_what_cannot_be_continued_is_said_before_the_data_are_read(
     file.unlink()
     if content is not None:
         file.write_text(content)
-    monkeypatch.delattr(Store, "density")
+    monkeypatch.delattr(Store, "field")
     with pytest.raises(InputError, match=words):
         train(store_path, copied)
 
