@@ -92,6 +92,17 @@ def empty_core(patient: Patient, other: Patient) -> Patient:
     return replace(patient, masks=Masks(np.zeros_like(patient.masks.core), patient.masks.edema))
 
 
+def exchanged(patient: Patient, other: Patient) -> Patient:
+    """The edema beyond the core as the core, as with labels in another order."""
+    core, edema = both(patient)
+    return replace(patient, masks=Masks(edema & ~core, edema))
+
+
+def mirrored_with_t1_alone(patient: Patient, other: Patient) -> Patient:
+    """Masks on the wrong side, and no image that could tell."""
+    return replace(of_masks(lambda mask: mask[::-1])(patient, other), t1ce=None, flair=None)
+
+
 def cut_off(patient: Patient, other: Patient) -> Patient:
     """The field of view ends 35 mm below the vertex."""
     top = int(np.flatnonzero(patient.brain.any(axis=(0, 1)))[-1]) - round(35 / float(patient.t1.spacing[2]))
@@ -134,7 +145,9 @@ CASES: dict[str, tuple[Break, str | None]] = {
     "masks of another patient": (foreign, "flair_shows_edema"),
     "two distant foci": (two_foci, "tumor_foci"),
     "tumor in the ventricle": (in_ventricle, "masks_in_tissue"),
-    "empty core": (empty_core, "core mask is empty"),
+    "empty core": (empty_core, "core_visible"),
+    "core and edema exchanged": (exchanged, "core_inside_edema"),
+    "mirrored masks, T1 alone": (mirrored_with_t1_alone, "masks_can_be_checked"),
     "cut off at the top": (cut_off, "brain_complete"),
     "slices of 5 mm": (thick_slices, "voxel_size"),
     "not skull-stripped": (with_skull, "brain_volume"),

@@ -32,9 +32,9 @@ class Personalization:
         space: where it was solved, `patient` or `atlas`.
         scale: patient mm per atlas mm, det(A)^(1/3); None where a check failed before the registration.
         seconds: time of each stage.
-        tissue: labels of the tissue that it was solved on (see `Tissue.labels`), on the T1's grid; None where the
-            atlas' tissue was, or none.
-        tissue_source: `atlas` or `given`.
+        tissue: labels of the tissue that it was solved on (see `Tissue.labels`), on the T1's grid, or that a
+            fallback went around; None where the atlas' tissue was solved on, or none is known.
+        tissue_source: `atlas`, `given`, or of a fallback `brightness` (see `morph.tissue`).
         posterior: what the masks leave open; None for a fallback and where it was not asked for.
         push: what the mass-effect model did to the brain; None for the first model.
     """

@@ -69,7 +69,9 @@ def flair_outside(patient: Patient) -> float | None:
 
 def core_contrast(patient: Patient) -> float | None:
     """How much brighter the bright parts of the core are on T1Gd than those of its mirror image [likewise]."""
-    return None if patient.t1ce is None else _contrast(patient.t1ce.array, patient.masks.core, patient, CORE_QUANTILE)
+    if patient.t1ce is None or not patient.masks.core.any():
+        return None
+    return _contrast(patient.t1ce.array, patient.masks.core, patient, CORE_QUANTILE)
 
 
 def t1_contrast(patient: Patient) -> float:

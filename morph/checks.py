@@ -140,11 +140,27 @@ def check_ranges(estimate: Estimate) -> list[Check]:
 
 
 def check_network(estimate: Estimate | None, moved: float, is_needed: bool) -> list[Check]:
-    """Did the network give a finite answer whose origin [mm outside tissue] can be one? Without a search it must."""
-    fail, subject = 1.0 if is_needed else -np.inf, "number of finite network answers"
+    """Did the network give a possible tumor, inside its ranges, with an origin in tissue? Without a search it must.
+
+    Args:
+        estimate: as the network gave it; None for no number, or none above 0.
+        moved: distance [mm] of its origin from tissue.
+        is_needed: whether nothing else can answer.
+    """
+    fail, subject = 1.0 if is_needed else -np.inf, "number of network answers that are finite and above 0"
     finite = at_least("network_finite", float(estimate is not None), 1.0, fail, subject)
     far = at_most("network_origin_in_tissue", moved, 8.0, np.inf, "distance in mm of the network's origin from tissue")
-    return [finite] if estimate is None else [finite, far]
+    if estimate is None:
+        return [finite]
+    inside = min(
+        min(value / low, high / value) for value, (low, high) in ((estimate.mu1, MU1_RANGE), (estimate.mu2, MU2_RANGE))
+    )
+    subject = f"how far the network's mu1 = {estimate.mu1:.3g} and mu2 = {estimate.mu2:.3g} reach into their ranges"
+    return [
+        finite,
+        at_least("network_in_range", inside, 1.0, -np.inf, f"{subject} (1: the end, where they are cut)"),
+        far,
+    ]
 
 
 def check_explained(fit: Fit) -> Check:
@@ -174,8 +190,8 @@ def check_posterior(posterior: Posterior | None) -> list[Check]:
 
 
 def check_origin(moved: float) -> Check:
-    """Did the origin, carried to the patient [mm outside the brain], stay inside?"""
-    return at_most("origin_in_brain", moved, 2.0, 10.0, "distance in mm of the origin from the patient's brain")
+    """Did the origin, carried to the patient [mm outside the tissue], stay inside?"""
+    return at_most("origin_in_tissue", moved, 2.0, 10.0, "distance in mm of the origin from the patient's tissue")
 
 
 def check_size(volume: float) -> Check:

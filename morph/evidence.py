@@ -10,7 +10,7 @@ of a range. What the masks leave open is settled by expectation: the middle of a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,6 +58,11 @@ class Estimate:
     mu2: float
     origin: tuple[float, float, float]
     coupling: float | None = None
+
+    def within_ranges(self) -> Estimate:
+        """The same with mu1 and mu2 cut to what a search may reach."""
+        mu1, mu2 = (float(np.clip(v, *r)) for v, r in ((self.mu1, MU1_RANGE), (self.mu2, MU2_RANGE)))
+        return replace(self, mu1=mu1, mu2=mu2)
 
     def parameters(self) -> Parameters:
         """The tumor to simulate."""

@@ -51,7 +51,9 @@ class Foci:
 
 
 def split_foci(masks: Masks, t1: Volume) -> Foci:
-    """Find the largest focus of a tumor on the grid of its T1."""
+    """Find the largest focus of a tumor on the grid of its T1; one without a core is left whole, nothing is fitted."""
+    if not masks.core.any():
+        return Foci(masks, None, 0.0)
     box = bounding_box(masks.edema, 1)
     core, edema = masks.core[box], masks.edema[box]
     groups, sizes = _joined(core, t1)

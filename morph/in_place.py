@@ -22,6 +22,7 @@ from morph.inference import Brain, distance_to_tissue, estimate_tumor, majority
 from morph.input_checks import (
     UNCHECKED,
     check_appearance,
+    check_core,
     check_cube,
     check_foci,
     check_inputs,
@@ -122,6 +123,7 @@ def _personalize(
     focus = replace(patient, masks=foci.largest)
     checks = [
         *check_inputs(patient.masks.core, patient.masks.edema, patient.brain),
+        check_core(patient),
         *check_nesting(patient),
         check_volume(float(np.count_nonzero(patient.brain)) * patient.t1.voxel_volume),
         check_cube(share_in_cube(patient, brain.fine.grid)),
@@ -165,7 +167,7 @@ def _ask_network(focus: Patient, brain: Brain, checks: list[Check]) -> Estimate 
     )
     estimate = estimate_tumor(core, edema, brain)
     checks += check_network(estimate, 0.0 if estimate is None else distance_to_tissue(estimate, coarse), False)
-    return estimate
+    return None if estimate is None else estimate.within_ranges()
 
 
 def _with_others(density: Volume, foci: Foci, matter: NDArray[np.bool_]) -> Volume:

@@ -93,13 +93,13 @@ def majority(share: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def estimate_tumor(core: NDArray[np.bool_], edema: NDArray[np.bool_], brain: Brain) -> Estimate | None:
-    """The network's answer to two masks on the coarse grid; None without a network, or if it is not finite."""
+    """The network's answer to two masks on the coarse grid; None without a network, or if it is no possible tumor."""
     if brain.estimator is None:
         return None
     image = render_image(core, edema, brain.coarse.tissue)
     answer = brain.estimator.predict(image[None])
     mu1, mu2, origin = float(answer["mu1"][0]), float(answer["mu2"][0]), answer["origin"][0]
-    if not np.all(np.isfinite([mu1, mu2, *origin])):
+    if not np.all(np.isfinite([mu1, mu2, *origin])) or min(mu1, mu2) <= 0:  # linear targets may come out negative
         return None
     return Estimate(mu1, mu2, (float(origin[0]), float(origin[1]), float(origin[2])))
 

@@ -31,6 +31,7 @@ def check_patient(patient: Patient) -> list[Check]:
     coarsest = max(float(patient.t1.spacing.max()), patient.mask_spacing)
     return [
         *check_inputs(patient.masks.core, patient.masks.edema, patient.brain),
+        check_core(patient),
         *check_nesting(patient),
         check_volume(float(np.count_nonzero(patient.brain)) * patient.t1.voxel_volume),
         at_most("voxel_size", coarsest, 2.5, 8.0, "longest voxel edge of the T1 and of the masks as given in mm"),
@@ -55,13 +56,22 @@ def check_inputs(core: NDArray[np.bool_], edema: NDArray[np.bool_], brain: NDArr
     ]
 
 
+def check_core(patient: Patient) -> Check:
+    """Is there a core? The model is fitted to two outlines; an edema alone leaves it open, and gets a fallback."""
+    found = float(np.count_nonzero(patient.masks.core)) * patient.t1.voxel_volume
+    subject = "volume in ml of the core (necrosis or enhancing tumor)"
+    least = np.nextafter(0.0, 1.0)
+    check = at_least("core_visible", found, least, least, subject)
+    return check if found > 0 else replace(check, message="no core is given: nothing is fitted to an edema alone")
+
+
 def check_nesting(patient: Patient) -> list[Check]:
     """Does the core lie inside the edema? Labels in another order, or exchanged masks, turn the tumor inside out.
 
     Nothing is asked of an edema too small to say.
     """
     beyond = patient.masks.edema & ~patient.masks.core & patient.brain
-    if np.count_nonzero(beyond) * patient.t1.voxel_volume < SPECK:
+    if np.count_nonzero(beyond) * patient.t1.voxel_volume < SPECK or not patient.masks.core.any():
         return []
     subject = (
         "depth of the core in the tumor over that of the edema, or twice the edema's share of the outline, (right "

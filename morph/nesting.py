@@ -40,6 +40,6 @@ def nesting(patient: Patient) -> float:
     beyond = edema & ~core
     depth = ndimage.distance_transform_edt(~(brain & ~edema), sampling=spacing)
     shell = edema & (depth <= max(SHELL, float(spacing.max())))
-    outer = np.count_nonzero(beyond & shell) / max(np.count_nonzero(shell), 1)
+    outer = np.count_nonzero(beyond & shell) / max(int(np.count_nonzero(shell)), 1)
     deeper = float(depth[core].mean() / depth[beyond].mean()) if core.any() and beyond.any() else 0.0
     return max(deeper, outer / EVEN)

@@ -116,9 +116,10 @@ class Wash:
 
 
 def view_of(patient: Patient, shown: NDArray[np.bool_], margin: int = MARGIN) -> View:
-    """A box around `shown` and the core, bool (x, y, z), cut through the core's center."""
-    x, y, z = (int(i) for i in np.round(np.argwhere(patient.masks.core).mean(axis=0)))
-    box = bounding_box(shown | patient.masks.core, margin)
+    """A box around `shown` and the core, bool (x, y, z), cut through the center of the core, or of a bare edema."""
+    target = patient.masks.target
+    x, y, z = (int(i) for i in np.round(np.argwhere(target).mean(axis=0)))
+    box = bounding_box(shown | target, margin)
     return View(box, (x, y, z), patient.t1.spacing, patient.brain)
 
 

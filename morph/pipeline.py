@@ -26,7 +26,7 @@ from morph.checks import (
     worst,
 )
 from morph.evidence import Estimate, Fit
-from morph.fallback import distance_density
+from morph.fallback import distance_density, tissue_without_atlas
 from morph.foci import Unfitted, split_foci
 from morph.growth import grow
 from morph.inference import Brain, distance_to_tissue, estimate_tumor, majority
@@ -44,7 +44,7 @@ from morph.input_checks import (
 )
 from morph.mass_effect import MassEffect, Push, let_push, measure_push, seen_place
 from morph.orientation import orientation_margin
-from morph.patient import Patient, crop, distance_to_brain
+from morph.patient import Patient, crop, distance_outside
 from morph.posterior import PosteriorSettings, find_tumor
 from morph.quality import measure_quality
 from morph.refine import RefinementSettings, hold
@@ -180,9 +180,9 @@ class Road:
         seen = patient.tissue or classify(patient.t1, warped, self.whole.masks.edema)
         self.checks.append(check_masks(self.whole.masks.edema, warped.matter))
         self.checks.append(check_white_matter(warped, seen, self.hidden))
+        self.tissue = show_tumor_as_tissue(seen, self.whole.masks.edema & patient.brain)
         if self.space == "atlas":
             return atlas_scene(patient, warp, self.brain, masks_on_atlas(patient, warp, self.brain))
-        self.tissue = show_tumor_as_tissue(seen, self.whole.masks.edema & patient.brain)
         return patient_scene(patient, warp, self.brain, self.tissue)
 
     def _ask_network(self, warp: Warp, scene: Scene, is_needed: bool) -> Estimate | None:
@@ -199,6 +199,7 @@ class Road:
         self.checks += check_network(self.estimate, moved, is_needed)
         if self.estimate is None:
             return None
+        self.estimate = self.estimate.within_ranges()
         start = scene.from_atlas(self.estimate)
         self.checks.append(check_explained(hold(start, scene.coarse)))
         return start
@@ -226,7 +227,7 @@ class Road:
         self.checks += [
             *check_answer(fit, density.array, self.patient, self.posterior, sampled, self.matter),
             *([] if self.estimate is None else check_estimate(self.estimate, found, self.brain.fine.grid.extent)),
-            check_origin(distance_to_brain(origin, self.patient)),
+            check_origin(distance_outside(origin, self.patient.brain if self.matter is None else self.matter, density)),
             check_size(float(result.volumes[0]) * (found.mu1 / fit.estimate.mu1) ** 3),
         ]
         push = None
@@ -260,8 +261,7 @@ class Road:
     def _fall_back(self, found: Estimate | None = None, fit: Fit | None = None) -> Personalization:
         """A density that needs no model, for an answer that did not pass its checks."""
         with self.watch.stage("fallback", "a check failed: fall back to distances"):
-            if self.tissue is None and self.whole.tissue is not None:
-                self.tissue = show_tumor_as_tissue(self.whole.tissue, self.whole.masks.edema & self.whole.brain)
+            self.tissue = self.tissue or tissue_without_atlas(self.whole, self.checks)
             density = self.whole.t1.with_array(self._falloff(self.whole.masks))
         return self._finish(density, "fallback", None, None, found, fit)
 
@@ -276,11 +276,12 @@ class Road:
         push: Push | None = None,
     ) -> Personalization:
         """The answer on the whole T1."""
-        tissue = None if self.tissue is None else self._uncrop(self.tissue.labels)
+        known = self.tissue if method == "fallback" or self.space == "patient" else None
+        tissue = None if known is None else self._uncrop(known.labels)
         return Personalization(
             self._uncrop(density.array), method, tuple(self.checks), parameters, origin, self.estimate, found, fit,
             self.space, self.scale, self.watch.seconds, tissue,
-            "atlas" if self.tissue is None else self.tissue.source,
+            "atlas" if known is None else known.source,
             None if push is None else push.on_whole(self._uncrop),
             None if parameters is None or self.posterior is None else self.posterior.on_whole(self._uncrop),
         )  # fmt: skip

@@ -28,8 +28,8 @@ class Masks:
     """Where the tumor is visible, on the patient's T1 grid (RAS axes).
 
     Attributes:
-        core: bool (x, y, z), never empty.
-        edema: bool (x, y, z), contains the core; equal to it where nothing else is visible.
+        core: bool (x, y, z); empty where nothing enhances and no necrosis is seen, which the model cannot explain.
+        edema: bool (x, y, z), never empty, contains the core; equal to it where nothing else is visible.
         labels: which labels were taken for core and edema; None for masks that were drawn apart.
     """
 
@@ -38,12 +38,15 @@ class Masks:
     labels: Labels | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an empty core and let the edema contain the core."""
-        if not self.core.any():
-            raise InputError(
-                "the core mask is empty: the method needs necrosis or enhancing tumor (labels 1 and 4, or 1 and 3)"
-            )
+        """Refuse masks that show nothing and let the edema contain the core."""
         object.__setattr__(self, "edema", self.edema | self.core)
+        if not self.edema.any():
+            raise InputError("both masks are empty: give those of a visible tumor, or name its labels with labels=")
+
+    @property
+    def target(self) -> NDArray[np.bool_]:
+        """What margins go around, bool (x, y, z): the core, or without one all that is visible."""
+        return self.core if self.core.any() else self.edema
 
 
 def masks_from_labels(
@@ -59,7 +62,7 @@ def masks_from_labels(
         recent: whether the files are named as from BraTS 2023 on, where 4 is no tumor.
 
     Raises:
-        InputError: an unknown or ambiguous label, a label that is no whole number, a malformed map, an empty core.
+        InputError: an unknown or ambiguous label, a label that is no whole number, a malformed map, no tumor.
     """
     present = {float(value) for value in np.unique(segmentation.array)} - {0.0}
     fractional = sorted(value for value in present if not value.is_integer())
@@ -88,7 +91,7 @@ def masks_from_files(core: Volume, edema: Volume, names: tuple[str, str] = ("cor
         names: what error messages call them.
 
     Raises:
-        InputError: an image that is no mask, or an empty core.
+        InputError: an image that is no mask, or two empty ones.
     """
     drawn, visible = (_drawn(mask, name) for mask, name in zip((core, edema), names, strict=True))
     return Masks(drawn, visible)

@@ -19,8 +19,9 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str, sentence: str) -> Iterator[None]:
-        """Time what happens inside."""
+        """Time what happens inside, without the stages inside, which count for themselves."""
         self.announce(sentence)
-        start = time.perf_counter()
+        start, before = time.perf_counter(), sum(self.seconds.values())
         yield
-        self.seconds[name] = round(time.perf_counter() - start, 2)
+        inside = sum(self.seconds.values()) - before
+        self.seconds[name] = max(round(time.perf_counter() - start - inside, 2), 0.0)

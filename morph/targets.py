@@ -4,6 +4,7 @@
 the way that a cell would have to go: around CSF (ventricles, cisterns and fissures of the tissue map, the falx as far
 as the map shows a fissure) and never outside the brain. With nothing in the way that is exactly the voxels whose
 centers lie within the margin of a core voxel's center. Sulci narrower than `SULCUS` are filled, as by hand.
+Without a core they go around all that is visible, and the record says so.
 `ctv_density`: as many voxels as ctv_15mm, those with the highest density; of equal ones the nearest to the core.
 `ctv_probability`: where P(c > threshold) reaches a chosen probability. The core belongs to each of them, and around
 foci that the model does not explain the density is the falloff with distance that is delivered there.
@@ -88,7 +89,8 @@ def target_volumes(patient: Patient, answer: Personalization, settings: TargetSe
         settings: see there.
     """
     posterior = answer.posterior
-    core, brain = patient.masks.core, patient.brain | patient.masks.core
+    core, brain = patient.masks.target, patient.brain | patient.masks.target
+    around_what = "the core" if patient.masks.core.any() else "the whole visible tumor, for there is no core"
     spacing = patient.t1.spacing
     tissue = brain if answer.tissue is None else brain & (answer.tissue.array >= TISSUE) | core
     direct, around = margin_distances(core, tissue, spacing, max(MARGINS.values()))
@@ -104,7 +106,8 @@ def target_volumes(patient: Patient, answer: Personalization, settings: TargetSe
     size = int(np.count_nonzero(masks[STANDARD]))
     masks["ctv_density"], lowest = highest_density(density, size, core, brain, (around, direct))
     record = {
-        "barriers": "outline of the brain" if answer.tissue is None else "outline of the brain, CSF of the tissue map",
+        "barriers": _barriers(answer),
+        **{name: {"around": around_what} for name in MARGINS},
         "density": _density_source(answer),
         "volumes_ml": {name: _volume(mask, patient) for name, mask in _named(patient, masks).items()},
         "ctv_density": {"as_large_as": STANDARD, "lowest_density": lowest, **_compare("ctv_density", masks, patient)},
@@ -182,6 +185,14 @@ def highest_density(
     order = np.lexsort([distance[tuple(tied.T)] for distance in reversed(distances)])
     chosen[tuple(tied[order[: size - np.count_nonzero(chosen)]].T)] = True
     return chosen, float(level) if np.isfinite(level) else None
+
+
+def _barriers(answer: Personalization) -> str:
+    """What margins go around, in words."""
+    if answer.tissue is None:
+        return "outline of the brain"
+    csf = "dark parts of the T1" if answer.tissue_source == "brightness" else "CSF of the tissue map"
+    return f"outline of the brain, {csf}"
 
 
 def _density_source(answer: Personalization) -> str:

@@ -49,7 +49,7 @@ def build_viewer(patient: Patient, density: Volume) -> Viewer:
     """
     grid = viewing_grid(patient)
     image, shown = (resample(volume, grid, 1) for volume in (contrast_image(patient)[1], density))
-    core = np.argwhere(patient.masks.core).mean(axis=0)
+    core = np.argwhere(patient.masks.target).mean(axis=0)
     voxel = np.round(grid.to_voxel(patient.t1.to_world(core)))
     nx, ny, nz = grid.array.shape
     low, high = np.percentile(image.array[image.array > 0], (1, 99.5))

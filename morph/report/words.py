@@ -17,8 +17,8 @@ METHODS = {
     "fallback": "distance to the outlines only, no growth model",
 }
 TARGETS = {
-    "ctv_15mm": "standard, 15 mm around the core",
-    "ctv_20mm": "standard, 20 mm around the core",
+    "ctv_15mm": "standard, 15 mm around {around}",
+    "ctv_20mm": "standard, 20 mm around {around}",
     "ctv_density": "density-based, as large as 15 mm",
     "ctv_probability": "density above {threshold:g} with probability {probability:g}",
 }
@@ -44,9 +44,14 @@ _NETWORK = "Network and fit tell different stories: compare the isolines with th
 CHECKS = {
     "masks_in_brain": ("Outlines lie inside the brain", _MASKS),
     "edema_beyond_core": ("Edema is larger than the core", "Was the same outline given twice? Outline FLAIR, too."),
+    "core_visible": (
+        "There is a core",
+        "The model needs necrosis or enhancing tumor: without, margins go around the whole visible tumor. If there is a "
+        "core, name its labels with labels= or give core=.",
+    ),
     "core_inside_edema": (
         "Core lies inside the edema",
-        "Core and edema seem exchanged: programs number their labels differently, say which is which with labels=.",
+        "Core and edema seem exchanged: programs number labels differently, say which are which with labels=.",
     ),
     "brain_volume": ("Brain has a brain's volume", _STRIP),
     "brain_in_cube": ("Brain fits into the simulated cube", _STRIP),
@@ -89,6 +94,10 @@ CHECKS = {
     "masks_in_tissue": ("Visible tumor lies on tissue", _REGISTRATION),
     "masks_on_grid": ("Tumor is large enough to be simulated", _MASKS),
     "network_finite": ("Network gave an answer", "None: the fit started from the outlines alone."),
+    "network_in_range": (
+        "Network's numbers lie in their ranges",
+        "They were cut to the ranges: rely on the fit, and doubt an answer without one.",
+    ),
     "network_explains_masks": (
         "Outlines look like a tumor that the network knows",
         "They are unlike its training tumors: rely on the fit, and on its own checks.",
@@ -106,7 +115,7 @@ CHECKS = {
     "mu2_in_range": ("Growth lies inside its range", _RANGE),
     "density_not_empty": ("There is a tumor", _MODEL),
     "density_not_everywhere": ("Tumor leaves part of the brain free", _MODEL),
-    "origin_in_brain": ("Origin lies in the brain", _MODEL),
+    "origin_in_tissue": ("Origin lies in tissue", _MODEL),
     "push_accepted": ("Tumor that pushes was accepted", "Growth alone is shown: doubt both, the tumor is unusual."),
     "push_converged": ("Displacement was solved for", _PUSH),
     "push_folded": ("Tumor does not fold the brain", _PUSH),

@@ -43,7 +43,7 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     "missing file": (lambda folder: None, ["flair=absent.nii.gz"], "absent.nii.gz does not exist"),
     "another world": (lambda folder: save(folder / "seg.nii.gz", ORIGINAL["seg"], AFFINE + FAR), [], "beside the T1"),
     "unknown label": (spoil_labels(lambda seg: np.where(seg == 2, np.float32(9), seg)), [], "unknown label 9"),
-    "empty core": (spoil_labels(lambda seg: np.where(seg > 0, np.float32(2), seg)), [], "core mask is empty"),
+    "no tumor": (spoil_labels(lambda seg: 0 * seg), [], "both masks are empty"),
     "NaN": (spoil_t1, [], "NaN"),
     "4-D": (spoil_dimensions, [], "4-D"),
     "unwritable out": (lambda folder: None, ["out=case/t1.nii.gz/out", "weights=none"], "cannot be written"),

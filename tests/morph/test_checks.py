@@ -40,7 +40,7 @@ NAMES = {
     "registration_found", "registration_brain_dice", "registration_correlation",
     "registration_scale", "masks_in_tissue", "masks_on_grid", "fit_core", "fit_edema", "threshold_core",
     "threshold_edema", "mu1_in_range", "mu2_in_range", "patient_core", "patient_edema", "density_not_empty",
-    "density_not_everywhere", "origin_in_brain", "size_in_prior", "brain_in_cube",
+    "density_not_everywhere", "origin_in_tissue", "core_visible", "size_in_prior", "brain_in_cube",
 }  # fmt: skip
 
 
@@ -146,7 +146,9 @@ def test_numbers_at_the_bounds_and_answers_that_are_none() -> None:
     assert [check.verdict for check in check_ranges(inside)] == ["pass", "pass"]
     assert [check.verdict for check in check_ranges(outside)] == ["warn", "warn"]
     assert [check.verdict for check in check_network(None, 0.0, False)] == ["warn"]
-    assert [check.verdict for check in check_network(inside, 30.0, False)] == ["pass", "warn"]
+    assert [check.verdict for check in check_network(inside, 30.0, False)] == ["pass", "pass", "warn"]
+    for wild in (replace(inside, mu1=90.0), replace(inside, mu2=0.5)):
+        assert [check.verdict for check in check_network(wild, 0.0, False)] == ["pass", "warn", "pass"]
     assert [check_scale(s).verdict for s in (1.0, 0.9, 1.4, 0.5, -1.0)] == ["pass", "pass", "warn", "fail", "fail"]
     assert [check_shown(shown).verdict for shown in (True, False)] == ["pass", "fail"]
 

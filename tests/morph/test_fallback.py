@@ -14,6 +14,7 @@ from engine.model import Model
 from morph.answer import Personalization
 from morph.checks import Check
 from morph.distances import margin_distances
+from morph.evidence import MU1_RANGE
 from morph.fallback import DECAY, REACH, distance_density
 from morph.foci import Unfitted
 from morph.inference import Brain
@@ -23,6 +24,7 @@ from morph.pipeline import run_pipeline
 from morph.refine import RefinementSettings
 from morph.registration import RegistrationFailed
 from morph.segmentation import Masks
+from morph.targets import TargetSettings, target_volumes
 from morph.tissue import Tissue
 from morph.volume import Volume
 from tests.morph.same_place import KnowingNetwork, SamePlace
@@ -111,20 +113,82 @@ def test_own_tissue_maps_are_used_without_a_registration(patient: Patient, brain
     assert plain.density.array[csf > 0].min() > 0 == answer.density.array[csf > 0].max()
 
 
+@pytest.mark.parametrize("space", ["patient", "atlas"])
+def test_an_answer_that_is_rejected_leaves_a_fallback_with_barriers(
+    patient: Patient, brain: Brain, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("morph.pipeline.check_size", lambda volume: Check("size_in_prior", 0, 1, "fail", "no"))
+    answer = run_pipeline(patient, brain, SamePlace(), SEARCH, space)
+    assert (answer.method, answer.tissue_source) == ("fallback", "atlas")
+    assert answer.tissue is not None and answer.density.array[answer.tissue.array < 2].max() == 0
+    assert set(answer.seconds) > {"simulation", "fallback"}
+
+
+def test_without_an_atlas_the_dark_parts_of_a_brain_are_barriers(patient: Patient, brain: Brain) -> None:
+    beside = ndimage.binary_dilation(patient.masks.edema, iterations=2) & ~patient.masks.edema & patient.brain
+    csf = beside & (np.indices(beside.shape)[0] > 10)
+    dark = np.where(patient.brain, np.where(csf, 20, patient.t1.array), 0).astype(np.float32)
+    affine = patient.t1.affine @ np.diag([1.7, 1.7, 1.7, 1.0])  # then the brain has a brain's volume
+    large = replace(patient, t1=Volume(dark, affine), flair=None)
+    answer = run_pipeline(large, brain, Lost(), SEARCH)
+    assert (answer.method, answer.tissue_source) == ("fallback", "brightness")
+    assert answer.tissue is not None and np.all(answer.tissue.array[csf] == 1)
+    assert np.all(answer.tissue.array[patient.masks.edema & patient.brain] == 2)
+    assert answer.density.array[csf].max() == 0
+    small = run_pipeline(replace(large, t1=patient.t1.with_array(dark)), brain, Lost(), SEARCH)
+    assert small.tissue is None and small.density.array[csf].min() > 0
+
+
+def test_an_edema_alone_is_covered_and_said_to_have_no_core(patient: Patient, brain: Brain) -> None:
+    bare = replace(patient, masks=Masks(np.zeros_like(patient.masks.core), patient.masks.edema))
+    answer = run_pipeline(bare, brain, SamePlace(), SEARCH)
+    failed = [check for check in answer.checks if check.verdict == "fail"]
+    assert (answer.method, [check.name for check in failed]) == ("fallback", ["core_visible"])
+    assert "no core is given" in failed[0].message
+    visible = bare.masks.edema & bare.brain
+    np.testing.assert_allclose(answer.density.array[visible], 0.275, rtol=1e-6)
+    targets = target_volumes(bare, answer, TargetSettings())
+    assert "no core" in targets.record["ctv_15mm"]["around"]
+    distance = ndimage.distance_transform_edt(~bare.masks.edema, sampling=bare.t1.spacing)
+    assert np.all(targets.masks["ctv_15mm"][(distance <= 15) & bare.brain])
+    np.testing.assert_array_equal(targets.masks["ctv_15mm"], targets.masks["ctv_15mm"] & (bare.brain | visible))
+
+
 class Wild(KnowingNetwork):
-    """Its answer is no number."""
+    """Its answer is no tumor."""
+
+    mu1 = np.nan
 
     def predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        return super().predict(images) | {"mu1": np.array([np.nan])}
+        return super().predict(images) | {"mu1": np.array([self.mu1])}
 
 
+@pytest.mark.parametrize("mu1", [np.nan, -3.0, 0.0])
 @pytest.mark.parametrize(("search", "method", "said"), [(None, "fallback", "fail"), (SEARCH, "refined", "warn")])
 def test_a_network_without_an_answer(
-    patient: Patient, brain: Brain, search: RefinementSettings | None, method: str, said: str
+    patient: Patient,
+    brain: Brain,
+    search: RefinementSettings | None,
+    method: str,
+    said: str,
+    mu1: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(Wild, "mu1", mu1)
     wild = replace(brain, estimator=Wild(brain.coarse.grid, brain.coarse.content_hash))  # type: ignore[arg-type]
     answer = run_pipeline(patient, wild, SamePlace(), search)
     assert (answer.method, verdict(answer, "network_finite")) == (method, said)
+
+
+@pytest.mark.parametrize("space", ["patient", "atlas"])
+def test_a_network_beyond_its_ranges_is_cut_to_them(
+    patient: Patient, brain: Brain, space: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Wild, "mu1", 0.01)
+    wild = replace(brain, estimator=Wild(brain.coarse.grid, brain.coarse.content_hash))  # type: ignore[arg-type]
+    answer = run_pipeline(patient, wild, SamePlace(), None, space)
+    assert verdict(answer, "network_in_range") == "warn"
+    assert answer.estimate is not None and answer.estimate.mu1 == MU1_RANGE[0]
 
 
 def test_masks_unlike_the_networks_tumor_are_said_to_be(patient: Patient, brain: Brain) -> None:

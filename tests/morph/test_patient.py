@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from engine import InputError
-from morph.patient import find_case, load_patient
+from morph.patient import crop, find_case, load_patient
+from morph.resample import bounding_box
 from morph.segmentation import BRATS_2020, Masks, masks_from_labels
 from morph.volume import Volume, read_volume
 from tests.morph.conftest import AFFINE, make_arrays, save
@@ -41,8 +42,7 @@ def test_a_map_of_ones_own_is_taken_literally() -> None:
         ((1, 2, 5), "unknown label 5"),
         ((1, 3, 4), "labels 3 and 4"),
         ((1, 2.5), "no label"),
-        ((2, 2), "core mask is empty"),
-        ((), "core mask is empty"),
+        ((), "both masks are empty"),
         ((1, -1), "unknown label -1"),
     ],
 )
@@ -175,6 +175,27 @@ def test_images_without_a_brain_are_refused(case: Case) -> None:
     outside = np.zeros_like(arrays["seg"])
     outside[0, 0, 0] = 4
     with pytest.raises(InputError, match="outside the brain"):
+        load_patient(find_case(case(seg=outside)))
+
+
+def test_what_is_read_is_not_refused_in_its_box(case: Case) -> None:
+    arrays = make_arrays()
+    outside = np.flatnonzero(arrays["t1"] == 0)
+    few = int(0.04 * np.count_nonzero(arrays["t1"]))
+    ringing = arrays["t1"].copy()
+    ringing.flat[outside[len(outside) // 2 :][:few]] = -1
+    patient = load_patient(find_case(case(t1=ringing)))
+    assert np.count_nonzero(crop(patient, bounding_box(patient.brain, 0)).t1.array < 0) > 0
+
+
+def test_masks_without_a_core_are_read_and_margins_go_around_the_edema(case: Case) -> None:
+    labels = make_arrays()["seg"]
+    patient = load_patient(find_case(case(seg=np.where(labels > 0, np.float32(2), 0))))
+    assert not patient.masks.core.any()
+    np.testing.assert_array_equal(patient.masks.target, labels > 0)
+    outside = np.zeros_like(labels)
+    outside[0, 0, 0] = 2
+    with pytest.raises(InputError, match="edema mask lies outside the brain"):
         load_patient(find_case(case(seg=outside)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from morph.tissue import Tissue, classify, normalized, show_tumor_as_tissue
+from morph.tissue import Tissue, classify, normalized, show_tumor_as_tissue, tissue_by_brightness
 from morph.volume import Volume
 
 SIZE = (30, 30, 30)
@@ -84,3 +84,20 @@ def test_what_no_map_claims_is_csf(t1: Volume) -> None:
     tissue = normalized((nothing, nothing, nothing), t1.array > 0, "atlas")
     np.testing.assert_array_equal(tissue.csf.array, t1.array > 0)
     assert not tissue.matter.any()
+
+
+def test_without_an_atlas_brightness_tells_tissue_from_csf() -> None:
+    rng = np.random.default_rng(0)
+    kind = np.zeros((30, 30, 30), dtype=int)
+    kind[2:28, 2:28, 2:28], kind[5:25, 5:25, 5:25], kind[12:18, 12:18, 12:18] = 2, 3, 1
+    t1 = Volume(np.where(kind, rng.normal(np.array([0, 60, 100, 130])[kind], 6), 0).astype(np.float32), np.eye(4))
+    hidden = np.zeros(kind.shape, dtype=bool)
+    hidden[20:24, 8:14, 8:14] = True
+    found = tissue_by_brightness(t1, hidden)
+    assert found.source == "brightness"
+    np.testing.assert_allclose(sum(m.array for m in found.maps)[kind > 0], 1, rtol=1e-5)
+    assert np.mean(found.labels[kind == 1] == 1) > 0.98
+    assert np.mean(found.labels[(kind > 1) & ~hidden] == 1) < 0.01
+    assert np.all(found.labels[hidden] == 2) and np.all(found.labels[kind == 0] == 0)
+    flat = tissue_by_brightness(t1.with_array(1.0 * (kind > 0)), hidden)  # no classes to tell apart: no barriers
+    assert np.all(flat.matter == (kind > 0))
