@@ -5,10 +5,10 @@
 
 A step is a training's own: forward and backward of random masks in the cropped input (`crop=false`: the whole grid),
 clipped gradients, the optimizer with its schedule, and the average of the weights, as `optimizer=` says.
-`matrix_rate_share` is the network's multiplications and additions a second, in the fastest step, over those of the fastest of several matrix
-products in the same precision on the same device. With `data=`, a store on the same grid, the loader of a training runs
-as well: `waiting_share` is the part of the time in which the network waits for a batch of it. `memory_gb` is the
-device's peak during steps, or on a CPU the process's; densities that are kept in memory come on top.
+`matrix_rate_share` is the network's multiplications and additions a second, in the fastest step, over those of the
+fastest of several matrix products in the same precision on the same device. With `data=`, a store on the same grid, the
+loader of a training runs as well: `waiting_share` is the part of the time in which the network waits for a batch of it.
+`memory_gb` is the device's peak during steps, or on a CPU the process's; densities that are kept in memory come on top.
 """
 
 from __future__ import annotations
