@@ -162,6 +162,19 @@ def test_images_that_do_not_fit_are_refused(save_network: Save, tmp_path: Path, 
         estimator.predict(images)
 
 
+@pytest.mark.gpu
+def test_a_network_answers_on_the_gpu_as_on_the_host(
+    save_network: Save, image: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_network(tmp_path / "net", JOINT)
+    there = load_weights(path)
+    found = there.predict(image)
+    assert next(there.network.parameters()).is_cuda
+    monkeypatch.setattr("learn.estimator.computing_device", lambda: torch.device("cpu"))
+    for name, values in load_weights(path).predict(image).items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-2)  # convolutions may run in TF32 there
+
+
 def test_shipped_weights_are_found_by_name_model_and_grid(
     save_network: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
