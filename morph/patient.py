@@ -170,7 +170,7 @@ def load_patient(files: Mapping[str, str | Path], labels: Labels | str = "auto",
     else:
         masks = masks_from_files(others["core"], others["edema"], (str(paths["core"]), str(paths["edema"])))
     if series is not None:
-        _check_place(series, t1.with_array(masks.target))
+        _check_place(series, t1.with_array(masks.target), "core" if masks.core.any() else "edema")
     name = name or paths["t1"].resolve().parent.name
     tissue = _own_tissue(others, t1)
     t1ce, flair = others.get("t1ce"), others.get("flair")
@@ -210,12 +210,12 @@ def _strip(t1: Volume, brain: Volume, path: Path) -> Volume:
     return t1.with_array(np.where(brain.array > 0, t1.array, 0))
 
 
-def _check_place(series: Series, target: Volume) -> None:
+def _check_place(series: Series, target: Volume, name: str) -> None:
     """Refuse a series that does not show what margins go around: contours would be cut off or lie elsewhere."""
     missed = series.missed(target)
     if missed > 0:
         raise InputError(
-            f"{series.folder} does not show {100 * missed:.0f}% of the tumor: "
+            f"{series.folder} does not show {100 * missed:.0f}% of the {name}: "
             "is the T1 registered to another world than this DICOM series?"
         )
 
