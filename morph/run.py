@@ -120,7 +120,8 @@ def print_answer(console: Console, patient: Patient, answer: Personalization, la
                 console.print(f"{name}: Dice of core {fit.core_dice:.3f}, of edema {fit.edema_dice:.3f}")
             console.print(f"tissue moved by up to {answer.push.furthest:.1f} mm")
     else:
-        console.print("[red]The model's answer failed its checks: the density comes from distances to the masks.[/red]")
+        reason = "No tumor was fitted" if answer.found is None else "The model's answer failed its checks"
+        console.print(f"[red]{reason}: the density comes from distances to the masks.[/red]")
     shown = (layout.place(name).relative_to(layout.root) for name in ("report.html", "density.nii.gz", PARAMETERS))
     console.print(f"written to {layout.root}: {', '.join(map(str, shown))}, ...")
 
