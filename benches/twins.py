@@ -16,6 +16,7 @@ of the voxels with some probability the tumor reaches. Scores are taken in the p
 With model=mass_effect the tumors push their brains aside, and a fourth stage, `mass_effect`, answers with that model;
 the other three answer with the first one, and it is told how far each answer's displacement is from the true one.
 own_maps=true gives the brain's true tissue maps as the patient's own, which the stages that solve in the patient use.
+`seconds` are those of the pipeline's stages, the registration included: not imports, reading images or writing files.
 An answer is `wrong` if its Dice at 0.1 is below 0.5, or if its volume at 0.1 is off by more than a factor of 3; a
 fallback counts as an answer and is counted.
 """
@@ -91,6 +92,9 @@ def main() -> None:
         "json": None,
     }
     settings = arguments(defaults, __doc__)
+    unknown = sorted(set(map(str, settings.stages)) - set(STAGES))
+    if unknown or not settings.stages:
+        sys.exit(f"error: stages= has {unknown[0] if unknown else 'none'}: choose from {', '.join(STAGES)}")
     if settings.plot is not None and "refined" not in settings.stages:
         sys.exit("error: plot= shows the posterior of the refined stage, which stages= leaves out")
     config = compose("run")
@@ -101,6 +105,8 @@ def main() -> None:
         stage for stage in STAGES if stage in settings.stages and (stage != "mass_effect" or model.has_mass_effect)
     ]
     stages = [stage for stage in asked if STAGES[stage][1] or brain.estimator is not None]
+    if not stages:
+        sys.exit("error: stages= leaves nothing to do: mass_effect needs model=mass_effect, others weights or a search")
     console = Console()
     rows: dict[str, list[dict[str, Any]]] = {stage: [] for stage in stages}
     for seed in range(settings.first, settings.first + settings.count):

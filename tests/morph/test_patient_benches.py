@@ -60,6 +60,38 @@ def test_twins_grow_in_the_brain_that_is_asked_for(twins: ModuleType, monkeypatc
     assert [brain.name for brain in twins.brains] == ["colin27"]
 
 
+@pytest.mark.parametrize(
+    ("stages", "said"), [("[moon]", "moon: choose from network"), ("[]", "none: choose"), ("[mass_effect]", "nothing")]
+)
+def test_unknown_stages_are_refused(twins: ModuleType, monkeypatch: pytest.MonkeyPatch, stages: str, said: str) -> None:
+    with pytest.raises(SystemExit, match=said):
+        run(twins, monkeypatch, f"stages={stages}")
+
+
+def test_patients_tell_verdicts_and_the_slowest(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(repository / "benches"))
+    bench = import_module("patients")
+    row = {**dict.fromkeys(bench.COLUMNS, 1.0), "method": "refined", "verdict": "pass", "objections": []}
+    slow = {**row, "verdict": "warn", "objections": ["tumor_foci"], "wall_seconds": 5.0}
+    lost = {**row, "verdict": "fail", "method": "fallback", "dice_core": None, "wall_seconds": 3.0}
+    told = bench.summarize([row, slow, slow, lost])
+    assert told["verdicts"] == {"pass": 1, "warn": 2, "fail": 1}
+    assert (told["wall_seconds_median"], told["wall_seconds_max"], told["fallbacks"]) == (5.0, 5.0, 1)
+    assert [bench.show(slow[key]) for key in ("objections", "wall_seconds")] == ["tumor_foci", "5"]
+
+
+def test_a_patient_without_a_report_is_refused(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(repository / "benches"))
+    score = import_module("patients").score
+    for text in (None, "tiny"):
+        if text is not None:
+            (tmp_path / "report.html").write_text(text)
+        with pytest.raises(SystemExit, match=r"report\.html"):
+            score(tmp_path, tmp_path, 1.0)
+
+
 def test_a_broken_case_must_end_in_its_own_check(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(repository / "benches"))
     judge = import_module("broken").judge
