@@ -30,6 +30,10 @@ KEPT_NAMES = ("affine.mat", "warp.nii.gz", "inverse_warp.nii.gz")
 patient after it, `inverse_warp` images of the patient to the atlas before the affine's inverse."""
 LARGEST_RADIUS = 10
 """Voxels of local cross-correlation: beyond it is no longer local, and takes hours (ours)."""
+WARP_BYTES = 24
+"""Bytes that both deformations take for a voxel of the registered image, not counting their compression."""
+LITTLE = 1_000_000
+"""Free bytes below which a disk counts as full after a registration: its files may have been cut off (ours)."""
 INTERPOLATORS = {"linear": "linear", "nearest": "nearestNeighbor"}
 
 
@@ -75,11 +79,13 @@ class AntsRegistration:
 
         Raises:
             RegistrationFailed: ANTs gives up, which it does on images that hold no brain.
+            InputError: the temporary folder is full, which ANTs would take for a failure of its own.
         """
         fixed = _resampled(_to_ants(patient), self.spacing)
         moving = _resampled(_to_ants(atlas), self.spacing)
         seen = ants.resample_image_to_target(_to_ants(patient.with_array(~ignore)), fixed, "nearestNeighbor")
         folder = TemporaryDirectory(prefix="morph_warp_")
+        _refuse_full_disk(folder.name, WARP_BYTES * int(np.prod(fixed.shape)))
         # The one door to --random-seed in antspyx 0.6: registration() swallows a random_seed argument unread. ITK
         # runs on one thread, and must: on several, sums in another order move the answer of the whole chain
         # (Dice at .1 of one twin between .86 and .93 from run to run).
@@ -91,9 +97,11 @@ class AntsRegistration:
                 reg_iterations=self.iterations, grad_step=self.gradient_step, flow_sigma=self.flow_sigma,
             )  # fmt: skip
         except (RuntimeError, ValueError) as error:
+            _refuse_full_disk(folder.name, LITTLE)
             raise RegistrationFailed(
                 f"ANTs could not register the T1 to the atlas ({error}): is it a brain?"
             ) from error
+        _refuse_full_disk(folder.name, LITTLE)
         return AntsWarp(tuple(found["fwdtransforms"]), tuple(found["invtransforms"]), folder)
 
 
@@ -158,6 +166,16 @@ class AntsWarp:
     @property
     def _inverted(self) -> list[bool]:
         return [name.endswith(".mat") for name in self.inverse]
+
+
+def _refuse_full_disk(folder: str, least: int) -> None:
+    """Raise an `InputError` if fewer bytes than `least` are free where a folder is."""
+    free = shutil.disk_usage(folder).free
+    if free < least:
+        raise InputError(
+            f"{Path(folder).parent} has {free / 1e6:.0f} MB left and the registration needs {least / 1e6:.0f} MB: "
+            "free some, or set TMPDIR to another folder"
+        )
 
 
 def _apply(

@@ -51,7 +51,7 @@ CHECKS = {
     ),
     "core_inside_edema": (
         "Core lies inside the edema",
-        "Core and edema seem exchanged: programs number labels differently, say which are which with labels=.",
+        "Core and edema seem exchanged: programs number labels differently, say which is which with labels=.",
     ),
     "brain_volume": ("Brain has a brain's volume", _STRIP),
     "brain_in_cube": ("Brain fits into the simulated cube", _STRIP),

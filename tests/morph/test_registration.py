@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import ants
@@ -12,7 +13,7 @@ from scipy import ndimage
 from engine import Grid, InputError
 from morph.ants import AntsRegistration, AntsWarp, _resampled
 from morph.quality import measure_quality
-from morph.registration import grow_mask
+from morph.registration import RegistrationFailed, grow_mask
 from morph.volume import Volume
 
 SCALE, SHIFT = 0.9, np.array([6.0, -4.0, 3.0])
@@ -155,6 +156,22 @@ def test_the_seed_decides_the_sampling(patient: Volume, atlas: Volume) -> None:
     ]
     assert np.abs(places[0] - places[1]).max() < 0.02  # ITK sums in the order of its threads
     assert np.abs(places[0] - places[2]).max() > 0.02
+
+
+@pytest.mark.parametrize("left", [[0], [10**12, 0]])
+def test_a_full_disk_is_called_one(
+    patient: Volume, atlas: Volume, monkeypatch: pytest.MonkeyPatch, left: list[int]
+) -> None:
+    free = iter(left)
+
+    def give_up(**settings: object) -> None:
+        raise RuntimeError("cannot write")
+
+    monkeypatch.setattr("morph.ants.shutil.disk_usage", lambda folder: SimpleNamespace(free=next(free)))
+    monkeypatch.setattr("morph.ants.ants.registration", give_up)
+    with pytest.raises(InputError, match="MB left") as refusal:
+        AntsRegistration(spacing=8.0).register(patient, atlas, np.zeros((SIZE,) * 3, bool))
+    assert not isinstance(refusal.value, RegistrationFailed)
 
 
 def test_masks_grow_by_millimeters() -> None:
