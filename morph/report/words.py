@@ -46,8 +46,8 @@ CHECKS = {
     "edema_beyond_core": ("Edema is larger than the core", "Was the same outline given twice? Outline FLAIR, too."),
     "core_visible": (
         "There is a core",
-        "The model needs necrosis or enhancing tumor: without, margins go around the whole visible tumor. If there is a "
-        "core, name its labels with labels= or give core=.",
+        "The model needs necrosis or enhancing tumor: without, margins go around the whole visible tumor. If there is "
+        "a core, name its labels with labels= or give core=.",
     ),
     "core_inside_edema": (
         "Core lies inside the edema",
