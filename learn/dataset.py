@@ -83,6 +83,7 @@ class TumorDataset(Dataset[tuple[Tensor, Tensor]]):
         self.encoded = torch.from_numpy(encoded)
         self.drawn = [(output, THRESHOLDS.index(n)) for output, n in enumerate(targets.names) if n in THRESHOLDS]
         self.targets = targets
+        self.densities: NDArray[np.float16] | None = None
         self.densities = self._decode_all() if in_memory else None
 
     def __len__(self) -> int:
@@ -100,11 +101,10 @@ class TumorDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def _masks(self, index: int, thresholds: tuple[float, float]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """The masks (core, edema) of a sample, in training as they might be drawn."""
-        density = self.density(index)
         if self.augmentation is None or self.fixed_thresholds:
-            return observe(density, *thresholds)
+            return observe_half(self._kept(index), thresholds)
         rng = random_stream(self.seed, AUGMENTED, self.epoch, int(self.rows[index]))
-        return self.augmentation.masks(density, thresholds, self.spacing, rng)
+        return self.augmentation.masks(self.density(index), thresholds, self.spacing, rng)
 
     def set_epoch(self, epoch: int) -> None:
         """Which epoch's thresholds to draw."""
@@ -119,16 +119,20 @@ class TumorDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def density(self, index: int) -> NDArray[np.float32]:
         """The cropped density [1] of a sample."""
+        return self._kept(index).astype(np.float32)
+
+    def _kept(self, index: int) -> NDArray[np.float16]:
+        """The same as it is kept, from memory or from the store."""
         if self.densities is not None:
-            return self.densities[index].astype(np.float32)
-        return np.ascontiguousarray(self.crop.apply(self.store.density(int(self.rows[index]))))
+            return self.densities[index]
+        return np.ascontiguousarray(self.crop.apply(self.store.field("density", int(self.rows[index]))))
 
     def _decode_all(self) -> NDArray[np.float16]:
         """Every density, read and decoded in as many threads as there are cores."""
         densities = np.empty((len(self.rows), *self.crop.shape), dtype=np.float16)
 
         def decode(index: int) -> None:
-            densities[index] = self.crop.apply(self.store.field("density", int(self.rows[index])))
+            densities[index] = self._kept(index)
 
         tasks = (partial(decode, index) for index in range(len(self.rows)))
         with progress("reading densities", len(self.rows)) as advance:
@@ -184,6 +188,30 @@ def draw_fixed_image(
         return render_image(*observe(density, *thresholds), tissue)
     masks = augmentation.masks(density, thresholds, spacing, random_stream(FIXED_SEED, AUGMENTED, 0, row))
     return render_image(*masks, tissue)
+
+
+def observe_half(
+    density: NDArray[np.float16], thresholds: tuple[float, float]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """`engine.observe` of a density in half precision, in a tenth of the time.
+
+    As integers the bits of numbers >= 0 have the numbers' order, and are compared without a conversion.
+
+    Args:
+        density: c [1], >= 0, float16 of any shape.
+        thresholds: of core and edema.
+    """
+    bits = density.view(np.int16)
+    core, edema = (bits >= _bits_above(threshold) for threshold in (thresholds[0], min(thresholds)))
+    return core, edema
+
+
+def _bits_above(threshold: float) -> np.int16:
+    """Bits of the lowest half precision number that is not below a threshold in single precision."""
+    half = np.float16(threshold)
+    if half < np.float32(threshold):
+        half = np.nextafter(half, np.float16(np.inf))
+    return half.view(np.int16)
 
 
 def draw_thresholds(rng: np.random.Generator) -> tuple[float, float]:

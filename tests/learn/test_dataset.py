@@ -15,7 +15,7 @@ from learn.augment import Augmentation
 from learn.comparison import evaluate
 from learn.crop import Crop
 from learn.datamodule import EpochSampler, TumorDataModule, split_rows
-from learn.dataset import TumorDataset
+from learn.dataset import TumorDataset, observe_half
 from learn.fresh import FreshDataset
 from learn.targets import Targets
 
@@ -49,6 +49,18 @@ def test_image_and_target_are_those_of_the_row(store: Store, joint: Targets, cro
     np.testing.assert_array_equal(image.numpy(), expected[None])
     assert image.dtype == torch.float32
     assert joint.decode(target.numpy()[None])["mu1"][0] == pytest.approx(store.parameters["mu1"][5], rel=1e-5)
+
+
+def test_the_fast_look_at_a_density_sees_what_the_engine_shows(store: Store) -> None:
+    """Also where a threshold lies between, on, or just beside numbers of half precision."""
+    every = np.arange(np.float16(1.0).view(np.int16) + 1, dtype=np.int16).view(np.float16)  # all of [0, 1]
+    rng = np.random.default_rng(0)
+    on = np.float16(0.3)
+    for core, edema in [*rng.uniform(0.05, 0.9, (50, 2)), (on, on), (np.nextafter(on, 1), np.nextafter(on, 0))]:
+        for density in (every, store.field("density", 0)):
+            expected = observe(density.astype(np.float32), float(core), float(edema))
+            for mask, other in zip(observe_half(density, (float(core), float(edema))), expected, strict=True):
+                np.testing.assert_array_equal(mask, other)
 
 
 def test_training_thresholds_change_with_the_epoch_only(store: Store, joint: Targets, crop: Crop) -> None:
