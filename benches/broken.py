@@ -35,6 +35,8 @@ from morph.volume import Frame, Volume
 
 Break = Callable[[Patient, Patient], Patient]
 IMAGES = ("t1", "t1ce", "flair")
+FADED = 6.0
+"""Distance [mm] from an edema within which a tumor that is taken out of an image leaves no trace (ours)."""
 
 
 def of_masks(change: Callable[[np.ndarray], np.ndarray]) -> Break:
@@ -75,16 +77,19 @@ def two_foci(patient: Patient, other: Patient) -> Patient:
 
 
 def in_ventricle(patient: Patient, other: Patient) -> Patient:
-    """A tumor where the brain is deepest in CSF, in the images as well."""
+    """A tumor where the brain is deepest in CSF, in the images as well, and none where it was."""
     dark = patient.t1.array < np.quantile(patient.t1.array[patient.brain], 0.15)
     wet = ndimage.binary_opening(dark & patient.brain & ~patient.masks.edema, iterations=2)
     depth = ndimage.distance_transform_edt(patient.brain)
     groups, _ = ndimage.label(wet & (depth > 20))
     largest = groups == 1 + np.argmax(np.bincount(groups[groups > 0])[1:])
-    healthy = replace(patient, masks=Masks(ndimage.binary_erosion(largest), largest))
-    flair = None if patient.flair is None else brighter(patient.flair, largest)
-    t1ce = None if patient.t1ce is None else brighter(patient.t1ce, healthy.masks.core)
-    return replace(healthy, flair=flair, t1ce=t1ce)
+    masks = Masks(ndimage.binary_erosion(largest), largest)
+    old = ndimage.distance_transform_edt(~patient.masks.edema, sampling=patient.t1.spacing) < FADED
+    flair, t1ce = (
+        None if image is None else brighter(ordinary(image, old & patient.brain), mask)
+        for image, mask in ((patient.flair, masks.edema), (patient.t1ce, masks.core))
+    )
+    return replace(patient, masks=masks, flair=flair, t1ce=t1ce)
 
 
 def empty_core(patient: Patient, other: Patient) -> Patient:
@@ -211,6 +216,11 @@ def present(patient: Patient) -> dict[str, Volume]:
 def brighter(image: Volume, mask: np.ndarray) -> Volume:
     """The image as bright inside the mask as its brightest healthy parts."""
     return image.with_array(np.where(mask, 1.3 * np.quantile(image.array[image.array > 0], 0.98), image.array))
+
+
+def ordinary(image: Volume, mask: np.ndarray) -> Volume:
+    """The image as bright inside the mask as the middle of the rest of the brain."""
+    return image.with_array(np.where(mask, np.median(image.array[(image.array > 0) & ~mask]), image.array))
 
 
 def table(rows: dict[str, dict[str, Any]]) -> Table:
