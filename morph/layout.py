@@ -54,7 +54,9 @@ PRODUCTS = {
     ),
     "core.nii.gz": _image("label-core_mask", "Tumor core (what T1Gd shows), as it was used", "mask"),
     "edema.nii.gz": _image("label-edema_mask", "Edema with the core (what FLAIR shows), as it was used", "mask"),
-    "tissue.nii.gz": _image("seg-tissue_dseg", "Tissue that the tumor was solved on", "labels"),
+    "tissue.nii.gz": _image(
+        "seg-tissue_dseg", "Tissue that the tumor was solved on, or that a fallback went around", "labels"
+    ),
     "density_mean.nii.gz": _image(
         "label-tumor_desc-mean_probseg", "Mean density of the tumors that the masks allow", "share"
     ),
@@ -68,8 +70,12 @@ PRODUCTS = {
     "probability_0.5.nii.gz": _image(
         "label-tumor_desc-above0p5_probseg", "Probability that the density exceeds 0.5", "share"
     ),
-    "ctv_15mm.nii.gz": _image("label-CTV_desc-15mm_mask", "Margin of 15 mm around the core", "mask"),
-    "ctv_20mm.nii.gz": _image("label-CTV_desc-20mm_mask", "Margin of 20 mm around the core", "mask"),
+    "ctv_15mm.nii.gz": _image(
+        "label-CTV_desc-15mm_mask", "Margin of 15 mm around the core, or around an edema without one", "mask"
+    ),
+    "ctv_20mm.nii.gz": _image(
+        "label-CTV_desc-20mm_mask", "Margin of 20 mm around the core, or around an edema without one", "mask"
+    ),
     "ctv_density.nii.gz": _image(
         "label-CTV_desc-density_mask", "Highest densities, as much volume as the standard margin", "mask"
     ),

@@ -35,6 +35,8 @@ from morph.uncertainty import LEVELS
 
 MARGINS = {"ctv_15mm": 15.0, "ctv_20mm": 20.0}
 """Names of the standard volumes and their margins [mm]."""
+CORE = "the core"
+"""What margins go around, in words, wherever there is one."""
 STANDARD = "ctv_15mm"
 """The one that ctv_density is as large as."""
 SULCUS = 4.0
@@ -90,7 +92,7 @@ def target_volumes(patient: Patient, answer: Personalization, settings: TargetSe
     """
     posterior = answer.posterior
     core, brain = patient.masks.target, patient.brain | patient.masks.target
-    around_what = "the core" if patient.masks.core.any() else "the whole visible tumor, for there is no core"
+    around_what = CORE if patient.masks.core.any() else "the whole visible tumor, for there is no core"
     spacing = patient.t1.spacing
     tissue = brain if answer.tissue is None else brain & (answer.tissue.array >= TISSUE) | core
     direct, around = margin_distances(core, tissue, spacing, max(MARGINS.values()))
@@ -139,9 +141,11 @@ def _on_series(masks: Mapping[str, Mask], patient: Patient) -> dict[str, dict[st
 
 
 def series_notes(record: Mapping[str, Any]) -> list[str]:
-    """What whoever uses the DICOM contours must know, in sentences; `record` is that of `Targets`."""
+    """What whoever uses the volumes or their DICOM contours must know, in sentences; `record` is that of `Targets`."""
     cut, changed = record["cut_off_by_series"], record["changed_by_series"]
+    around = record.get(STANDARD, {}).get("around", CORE)
     return [
+        *([] if around == CORE else [f"{' and '.join(MARGINS)} go around {around}"]),
         *(
             f"{name}: the DICOM series does not show {share:.0%} of it, so it is cut off there"
             for name, share in cut.items()

@@ -47,6 +47,7 @@ def test_the_report_says_what_margins_go_around(tmp_path: Path) -> None:
     write_report(path, patient, answer, make_record(patient, answer), target_volumes(patient, answer, TargetSettings()))
     text = Page(path.read_text()).elements[0].text
     assert "15 mm around the whole visible tumor, for there is no core" in text
+    assert "ctv_15mm and ctv_20mm go around the whole visible tumor" in text
     assert "There is a core" in text and "labels=" in text
 
 
