@@ -55,10 +55,10 @@ def split_foci(masks: Masks, t1: Volume) -> Foci:
     if not masks.core.any():
         return Foci(masks, None, 0.0)
     box = bounding_box(masks.edema, 1)
-    core, edema = masks.core[box], masks.edema[box]
-    groups, sizes = _joined(core, t1)
+    core, edema, brain = masks.core[box], masks.edema[box], t1.array[box] > 0
+    groups, sizes = _joined(core, brain, t1)
     apart = [group for group in np.flatnonzero(sizes >= SPECK) if group != np.argmax(sizes)]
-    regions, extents = _joined(edema, t1)
+    regions, extents = _joined(edema, brain, t1)
     extents[regions[core]] = 0  # the others show no core
     coreless = np.flatnonzero(extents >= SPECK)
     second = float(max(np.sort(sizes)[-2], extents.max()))
@@ -75,8 +75,10 @@ def split_foci(masks: Masks, t1: Volume) -> Foci:
     return Foci(replace(masks, core=core, edema=edema), Unfitted(*others), second)
 
 
-def _joined(mask: NDArray[np.bool_], t1: Volume) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Parts of a mask within `JOIN` of each other: numbers from 1 on in and around it, (x, y, z), and volumes [ml]."""
+def _joined(
+    mask: NDArray[np.bool_], brain: NDArray[np.bool_], t1: Volume
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Parts of a mask within `JOIN` of each other: numbers from 1 on, (x, y, z), and volumes [ml] inside the brain."""
     groups, count = ndimage.label(ndimage.distance_transform_edt(~mask, sampling=t1.spacing) <= JOIN / 2)
-    volumes = np.asarray(np.bincount(groups[mask], minlength=count + 1) * t1.voxel_volume, dtype=np.float64)
+    volumes = np.asarray(np.bincount(groups[mask & brain], minlength=count + 1) * t1.voxel_volume, dtype=np.float64)
     return groups.astype(np.int32), volumes

@@ -139,6 +139,15 @@ def test_specks_beside_a_tumor_are_part_of_it(patient: Patient) -> None:
     assert split_foci(Masks(core, patient.masks.edema), patient.t1).others is None
 
 
+def test_what_is_drawn_outside_the_brain_is_no_focus(patient: Patient) -> None:
+    beside = np.zeros(SIZE, dtype=bool)
+    beside[36:, 40:, 30:] = True  # larger than the core, and nowhere in the brain
+    assert not (beside & patient.brain).any() and beside.sum() > patient.masks.core.sum()
+    foci = split_foci(Masks(patient.masks.core | beside, patient.masks.edema | beside), patient.t1)
+    assert foci.others is None
+    replace(patient, masks=foci.largest)  # is not refused
+
+
 def test_an_edema_far_from_every_core_is_a_focus(patient: Patient) -> None:
     lone = np.zeros(SIZE, dtype=bool)
     lone[30:34, 24:28, 18:22] = True  # 2.7 ml
