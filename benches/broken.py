@@ -146,8 +146,8 @@ def wrong_voxel_size(patient: Patient, other: Patient) -> Patient:
 
 CASES: dict[str, tuple[Break, str | None]] = {
     "untouched": (lambda patient, other: patient, None),
-    "mirrored masks": (of_masks(lambda mask: mask[::-1]), "flair_shows_edema"),
-    "masks of another patient": (foreign, "flair_shows_edema"),
+    "mirrored masks": (of_masks(lambda mask: mask[::-1]), "flair_"),
+    "masks of another patient": (foreign, "flair_"),  # in the edema or outside of it
     "two distant foci": (two_foci, "tumor_foci"),
     "tumor in the ventricle": (in_ventricle, "masks_in_tissue"),
     "empty core": (empty_core, "core_visible"),
@@ -159,7 +159,7 @@ CASES: dict[str, tuple[Break, str | None]] = {
     "wrong voxel size": (wrong_voxel_size, "registration_scale"),
     "facing backwards": (of_images(lambda array: array[:, ::-1]), "orientation"),
 }
-"""Name -> how to break a case, and the check (or the refusal's words) that must notice."""
+"""Name -> how to break a case, and what the name of the check that must notice begins with or the refusal says."""
 
 
 def main() -> None:
