@@ -77,7 +77,7 @@ def check_nesting(patient: Patient) -> list[Check]:
         "depth of the core in the tumor over that of the edema, or twice the edema's share of the outline, (right "
         "masks: 1.5 or more; are core and edema exchanged, or the labels in another order? then give labels=)"
     )
-    return [at_least("core_inside_edema", nesting(patient), 1.25, 1.0, subject)]
+    return [at_least("core_inside_edema", nesting(patient), 1.3, 1.15, subject)]
 
 
 def check_volume(volume: float) -> Check:

@@ -4,7 +4,8 @@ A core lies inside its edema, so it is deeper in the tumor, and what the tumor b
 core at the tumor's edge is not deep, and a core that the edema leaves bare is the border: but no tumor is both, unless
 its masks are exchanged, or its labels mean other things than they were read as. On five patients and five digital twins
 the larger of the two measures is 1.5 or more with right masks, also with outlines moved by 2 mm, and 0.9 or less where
-core and edema are exchanged or labels 1 (edema), 2 (necrosis) and 3 (enhancing) are read as those of BraTS.
+core and edema are exchanged or labels 1 (edema), 2 (necrosis) and 3 (enhancing) are read as those of BraTS; in a sixth
+twin, 400 ml of core in a thin edema, it is 4.1 and, exchanged, 1.03.
 """
 
 from __future__ import annotations
