@@ -21,9 +21,10 @@ BRAIN_VOLUME = (900.0, 2000.0)
 
 UNCHECKED = Check(
     "masks_can_be_checked", 0.0, 1.0, "warn",
-    "nothing shows whether these masks are this patient's, on the right side: give flair= or t1ce=",
+    "without FLAIR nothing shows for sure whether these masks are this patient's, on the right side: give flair=",
 )  # fmt: skip
-"""What is said of masks that come with a T1 alone: a mirrored one can pass for right there."""
+"""What is said of masks that come without FLAIR: `benches/foreign_masks.py` has mirrored and foreign ones that pass for
+right with T1Gd, and with a T1 alone."""
 
 
 def check_patient(patient: Patient) -> list[Check]:
@@ -107,8 +108,9 @@ def check_appearance(patient: Patient) -> list[Check]:
         subject = f"bright parts of T1Gd in the core less its mirror image, {unit}"
         doubted = any(check.verdict != "pass" for check in checks)  # by FLAIR; alone, T1Gd may show no enhancement
         checks.append(at_least("t1gd_shows_core", core, 0.8, 0.0 if doubted else -np.inf, subject))
-    if flair is None and core is None:
+    if flair is None:
         checks.append(UNCHECKED)
+    if flair is None and core is None:
         subject = f"darkness of T1 in the tumor less its mirror image (no FLAIR, no T1Gd given), {unit}"
         checks.append(at_least("t1_shows_tumor", t1_contrast(patient), 0.1, -np.inf, subject))
     return checks

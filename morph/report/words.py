@@ -64,7 +64,7 @@ CHECKS = {
     ),
     "masks_can_be_checked": (
         "Images show whether the outlines are right",
-        "Give FLAIR (flair=) or T1Gd (t1ce=): with a T1 alone, outlines of another patient or side can go unnoticed.",
+        "Give FLAIR (flair=): without it, outlines of another patient or side can go unnoticed.",
     ),
     "t1gd_shows_core": (
         "T1Gd is bright in the core",
