@@ -16,7 +16,6 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -51,30 +50,24 @@ DEFAULTS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
 class Training:
     """One batch after the other through a network, as in a training."""
 
-    module: InverseModule
-    device: torch.device
-    precision: str
-    steps: int
-
-    def __post_init__(self) -> None:
-        """Make what moves the weights."""
-        object.__setattr__(self, "_moves", self.module.optimizer_for(self.steps))
+    def __init__(self, module: InverseModule, device: torch.device, precision: str, steps: int) -> None:
+        """`steps` is the length of the schedule that the learning rate follows."""
+        self.module, self.device, self.precision = module, device, precision
+        self.optimizer, self.scheduler = module.optimizer_for(steps)
 
     def step(self, image: Tensor, target: Tensor) -> None:
         """Forward, backward, and the weights' move."""
-        optimizer, scheduler = self._moves  # type: ignore[attr-defined]
-        optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             loss = self.module.loss(self.module.network(image).float(), target)
         loss.backward()
         if self.module.optimization.gradient_clip:
             torch.nn.utils.clip_grad_norm_(self.module.network.parameters(), self.module.optimization.gradient_clip)
-        optimizer.step()
-        scheduler.step()
+        self.optimizer.step()
+        self.scheduler.step()
         self.module.on_train_batch_end(None, None, 0)
 
 

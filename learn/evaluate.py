@@ -2,7 +2,7 @@
 
     python -m learn.evaluate data=runs/fk.zarr weights=runs/train/fk_joint_half.safetensors out=runs/evaluate
 
-Every sample's image(fixed thresholds) goes through the network; every prediction is simulated again and compared with
+Every sample's image (fixed thresholds) goes through the network; every prediction is simulated again and compared with
 the true tumor. Writes `metrics.json`, `table.md`, `samples.csv` (one line a sample) and two figures: the error over mu1
 and mu2, and the best, the median and the worst case. A network that predicts a distribution is also asked how often its
 intervals hold the truth. Samples that trained a network, or chose its best epoch, are no test of it: the table says so,

@@ -18,6 +18,7 @@ from learn.network import InverseNetwork
 from learn.targets import Targets
 from learn.train import store_facts
 from learn.weights import save_weights
+from tests.learn.short_training import train
 
 SAMPLES = 32
 
@@ -76,3 +77,11 @@ def image(store: Store) -> np.ndarray:
     from learn.dataset import draw_fixed_image
 
     return draw_fixed_image(store.density(0), 0, store.load_atlas().tissue, store.grid.spacing)[None]
+
+
+@pytest.fixture(scope="session")
+def finished(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an uninterrupted training."""
+    out = tmp_path_factory.mktemp("finished")
+    train(store_path, out)
+    return out

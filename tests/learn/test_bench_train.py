@@ -59,7 +59,7 @@ def test_a_step_clips_averages_and_follows_the_schedule_as_in_training(
     clip = torch.nn.utils.clip_grad_norm_
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *given: (clipped.append(given[1]), clip(*given))[1])
     measure("optimizer=cosine")
-    module, (optimizer, scheduler) = made[0].module, made[0]._moves
+    module, optimizer, scheduler = made[0].module, made[0].optimizer, made[0].scheduler
     assert clipped == [1.0, 1.0] and scheduler.last_epoch == 2
     assert int(module.average.n_averaged) == 2
     assert optimizer.param_groups[0]["weight_decay"] == module.optimization.weight_decay == 0.01
