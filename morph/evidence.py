@@ -52,12 +52,15 @@ class Estimate:
         mu2: sqrt(rho T) [1].
         origin: seed point, fraction of the grid's extent.
         coupling: gamma [kPa] of the mass-effect model; None for a tumor of the first model.
+        spread: how unsure a network is that predicts a distribution: standard deviations of log(mu1 mu2), of
+            log(mu1 / mu2) and of the origin along x, y, z [mm]; None where that is not known.
     """
 
     mu1: float
     mu2: float
     origin: tuple[float, float, float]
     coupling: float | None = None
+    spread: tuple[float, ...] | None = None
 
     def within_ranges(self) -> Estimate:
         """The same with mu1 and mu2 cut to what a search may reach."""

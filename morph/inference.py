@@ -17,6 +17,8 @@ from morph.volume import Volume
 MODEL = "fisher_kolmogorov"
 SCHEME = "converged"
 """What the pipeline simulates with; weights trained on anything else are refused."""
+DRAWS = 500
+"""From a network's distribution, to see how wide it is."""
 HALF = 0.5
 """A coarse voxel belongs to a mask if at least half of it does, as a mean density would cross a threshold."""
 
@@ -93,7 +95,10 @@ def majority(share: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def estimate_tumor(core: NDArray[np.bool_], edema: NDArray[np.bool_], brain: Brain) -> Estimate | None:
-    """The network's answer to two masks on the coarse grid; None without a network, or if it is no possible tumor."""
+    """The network's answer to two masks on the coarse grid; None without a network, or if it is no possible tumor.
+
+    A network that predicts a distribution answers with its mean and its spread.
+    """
     if brain.estimator is None:
         return None
     image = render_image(core, edema, brain.coarse.tissue)
@@ -101,7 +106,20 @@ def estimate_tumor(core: NDArray[np.bool_], edema: NDArray[np.bool_], brain: Bra
     mu1, mu2, origin = float(answer["mu1"][0]), float(answer["mu2"][0]), answer["origin"][0]
     if not np.all(np.isfinite([mu1, mu2, *origin])) or min(mu1, mu2) <= 0:  # linear targets may come out negative
         return None
-    return Estimate(mu1, mu2, (float(origin[0]), float(origin[1]), float(origin[2])))
+    spread = _spread(brain.estimator, image) if brain.estimator.is_distribution else None
+    return Estimate(mu1, mu2, (float(origin[0]), float(origin[1]), float(origin[2])), spread=spread)
+
+
+def _spread(estimator: Estimator, image: NDArray[np.float32]) -> tuple[float, ...] | None:
+    """Of the distribution that a network predicts for one image, see `Estimate.spread`; None of no possible tumors."""
+    drawn = estimator.sample(image[None], DRAWS)
+    mu1, mu2, origins = drawn["mu1"][0], drawn["mu2"][0], drawn["origin"][0]
+    possible = (mu1 > 0) & (mu2 > 0) & np.isfinite(origins).all(axis=1)
+    if np.count_nonzero(possible) < DRAWS // 2:
+        return None
+    mu1, mu2 = mu1[possible], mu2[possible]
+    columns = (np.log(mu1 * mu2), np.log(mu1 / mu2), *(origins[possible] * estimator.grid.extent).T)
+    return tuple(float(column.std()) for column in columns)
 
 
 def distance_to_tissue(estimate: Estimate, atlas: Atlas) -> float:

@@ -40,6 +40,8 @@ MARK = ".learn-morph-infer"
 """Empty file that says that what has an answer's names in this folder may be replaced by the next answer."""
 FALLBACK = "FALLBACK: distance to the visible tumor, no growth model"
 """What the headers of a fallback's images say."""
+SPREAD_NAMES = ("log_mu1_mu2", "log_mu1_over_mu2", "origin_x_mm", "origin_y_mm", "origin_z_mm")
+"""Of `morph.evidence.Estimate.spread`, in order."""
 DISTRIBUTIONS = (
     "learn-morph-infer", "numpy", "numba", "torch", "antspyx", "cma", "nibabel", "SimpleITK", "pydicom", "highdicom"
 )  # fmt: skip
@@ -251,7 +253,9 @@ def _estimate(estimate: Estimate | None) -> dict[str, Any] | None:
     """Numbers in atlas space."""
     if estimate is None:
         return None
-    numbers = {"mu1": estimate.mu1, "mu2": estimate.mu2, "origin": list(estimate.origin)}
+    numbers: dict[str, Any] = {"mu1": estimate.mu1, "mu2": estimate.mu2, "origin": list(estimate.origin)}
+    if estimate.spread is not None:
+        numbers["spread"] = dict(zip(SPREAD_NAMES, estimate.spread, strict=True))
     return numbers if estimate.coupling is None else numbers | {"coupling": estimate.coupling}
 
 

@@ -24,7 +24,9 @@ from engine import Grid, InputError
 from morph.evidence import MU1_RANGE, MU2_RANGE, Estimate, Evidence, Fit
 
 STEPS = np.array([0.25, 0.30, 5.0, 5.0, 5.0])
-"""First steps in log(mu1 mu2), log(mu1 / mu2) and the origin [mm], about the errors of an estimate (ours)."""
+"""First steps in log(mu1 mu2), log(mu1 / mu2) and the origin [mm], about the errors of a network's point (ours)."""
+SPREADS = (0.25, 3.0)
+"""First steps over `STEPS` that a network's own spread may set: a network can be too sure, and too unsure (ours)."""
 FINE_STEP = 0.15
 """First steps of the fine search, relative to `STEPS` (ours)."""
 COUPLING_STEP = 0.25
@@ -49,7 +51,7 @@ class RefinementSettings:
         fine_evaluations: simulations on the fine grid, at most.
         fine_updates: voxel updates [1e9] after which the fine search starts no further generation.
         population: simulations of a generation.
-        pull: loss per squared step away from the start.
+        pull: loss per squared first step away from the start.
         seed: of the search's random numbers.
     """
 
@@ -95,23 +97,35 @@ class Search:
         self, evidence: Evidence, evaluations: int, step: float, settings: RefinementSettings, updates: float = np.inf
     ) -> None:
         """Spend `evaluations` simulations around `place`, in whole generations, and at most about `updates`."""
-        strategy = cma.CMAEvolutionStrategy(
-            self.place, step, {"seed": settings.seed + 1, "popsize": settings.population, "verbose": -9}
-        )
+        options = {"seed": settings.seed + 1, "popsize": settings.population, "verbose": -9, "CMA_stds": self._scales}
+        strategy = cma.CMAEvolutionStrategy(self.place, step, options)
         self.best = evidence.compare([self.decode(self.place, evidence)])[0]
-        self._lowest = self.best.loss + self.pull * float(self.place @ self.place)
+        self._lowest = self.penalized(self.best, self.place)
         spent = float(self.best.updates)
         for _ in range(-(-evaluations // settings.population)):
             if spent + settings.population * self.best.updates > updates:
                 break
             places = strategy.ask()
             fits = evidence.compare([self.decode(place, evidence) for place in places])
-            losses = [fit.loss + self.pull * float(place @ place) for fit, place in zip(fits, places, strict=True)]
+            losses = [self.penalized(fit, place) for fit, place in zip(fits, places, strict=True)]
             strategy.tell(places, losses)
             spent += sum(fit.updates for fit in fits)
             first = int(np.argmin(losses))
             if losses[first] < self._lowest:
                 self._lowest, self.best, self.place = losses[first], fits[first], np.asarray(places[first])
+
+    @property
+    def _scales(self) -> NDArray[np.float64]:
+        """First step along each coordinate: the network's spread where it gave one, else 1."""
+        scales = np.ones(len(self.place))
+        if self.center.spread is not None:
+            scales[: len(STEPS)] = np.clip(self.center.spread / STEPS, *SPREADS)
+        return scales
+
+    def penalized(self, fit: Fit, place: NDArray[np.float64]) -> float:
+        """The loss, and the pull towards the start: weak along what the network left open."""
+        away = place / self._scales
+        return fit.loss + self.pull * float(away @ away)
 
     def decode(self, place: NDArray[np.float64], evidence: Evidence) -> Estimate:
         """The tumor at coordinates of the search, within bounds and in tissue."""

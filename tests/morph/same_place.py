@@ -60,6 +60,7 @@ def tiny_brain() -> Brain:
 class KnowingNetwork:
     """Stands in for trained weights: always gives one answer."""
 
+    is_distribution = False
     targets = SimpleNamespace(names=("mu1", "mu2", "origin_x", "origin_y", "origin_z"))
     files: tuple[Path, ...] = ()
 

@@ -12,6 +12,7 @@ import pytest
 from engine import InputError
 from morph.answer import Personalization
 from morph.inference import Brain, prepare_brain
+from morph.outputs import describe_answer
 from morph.patient import find_case, load_patient
 from morph.pipeline import run_pipeline
 from morph.refine import RefinementSettings
@@ -103,6 +104,28 @@ def test_without_refinement_the_network_answers(case: Case, brain: Brain, space:
     assert (answer.estimate.mu1, answer.estimate.mu2) == (5.0, 3.0)
     assert answer.fit.estimate.mu1 == pytest.approx(5.0 * (SamePlace.affine_scale if space == "patient" else 1.0))
     assert "network_origin_distance" in {check.name for check in answer.checks}
+
+
+class Unsure(KnowingNetwork):
+    """Answers with a distribution: mu1 alone is open."""
+
+    is_distribution = True
+
+    def sample(self, images: np.ndarray, count: int) -> dict[str, np.ndarray]:
+        answer = self.predict(images)
+        mu1 = np.tile(np.exp([1.0, 1.4]), count // 2)
+        mu1[:3] = -1.0  # no tumor
+        return {"mu1": mu1[None]} | {name: np.repeat(answer[name][:, None], count, 1) for name in ("mu2", "origin")}
+
+
+def test_a_network_that_is_unsure_says_how_much(case: Case, brain: Brain) -> None:
+    unsure = replace(brain, estimator=Unsure(brain.coarse.grid, brain.coarse.content_hash))  # type: ignore[arg-type]
+    answer = run_pipeline(load_patient(find_case(case())), unsure, SamePlace(), None)
+    assert answer.estimate is not None and answer.estimate.spread is not None
+    assert answer.estimate.spread[:2] == pytest.approx([0.2, 0.2], rel=0.01)
+    assert answer.estimate.spread[2:] == pytest.approx([0, 0, 0], abs=1e-9)
+    recorded = describe_answer(load_patient(find_case(case())), answer, unsure, {})["network"]["spread"]
+    assert recorded["log_mu1_mu2"] == answer.estimate.spread[0] and len(recorded) == 5
 
 
 def test_without_network_and_search_there_is_no_answer(case: Case, brain: Brain) -> None:

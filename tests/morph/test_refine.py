@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from engine import CORE_THRESHOLD_RANGE, Atlas, InputError, observe, simulate
 from morph.checks import at_least, at_most, check_size, check_thresholds, worst
 from morph.evidence import THRESHOLD_PULL, Estimate, Evidence, Fit, best_threshold, threshold_cost
-from morph.refine import RefinementSettings, best_start, refine
+from morph.refine import RefinementSettings, Search, best_start, refine
 
 TRUTH = Estimate(6.0, 3.2, (0.65, 0.45, 0.5))
 
@@ -83,6 +85,38 @@ def test_fine_simulations_keep_to_their_budget(evidence: Evidence, monkeypatch: 
         coarse = 3 + 1 + 1 + 12
         assert abs(sum(calls) - coarse - simulations) <= 12
     assert one > 0
+
+
+def test_the_search_starts_as_wide_as_the_network_is_unsure(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare, tried = Evidence.compare, []
+
+    def watched(self: Evidence, estimates: list[Estimate]) -> list[Fit]:
+        tried.extend(estimates)
+        return compare(self, estimates)
+
+    monkeypatch.setattr(Evidence, "compare", watched)
+    widths = []
+    for spread in (None, (0.25, 0.3, 5.0, 5.0, 5.0), (0.25, 0.3, 0.01, 5.0, 5.0), (0.75, 0.3, 5.0, 5.0, 5.0)):
+        tried.clear()
+        refine(evidence, evidence, replace(TRUTH, spread=spread), RefinementSettings(12, 0))
+        first = tried[-13:-1]  # the generation, before what is held against the fine grid
+        paths = np.log([one.mu1 * one.mu2 for one in first])
+        widths.append((paths.std(), np.std([one.origin[0] for one in first])))
+    assert widths[0] == widths[1]  # the steps are the spread that is assumed where none is known
+    assert widths[2][0] == widths[0][0]
+    assert widths[2][1] < 0.6 * widths[0][1]  # a quarter, but origins move into tissue
+    assert widths[3][0] == pytest.approx(3 * widths[0][0], rel=0.1)  # some reach the end of a range
+
+
+def test_the_pull_is_weak_where_the_network_is_unsure(evidence: Evidence) -> None:
+    fit, place = evidence.compare([TRUTH])[0], np.array([1.0, 0.0, 0.0, 0.0, 0.0])
+    pulled = [
+        Search(replace(TRUTH, spread=spread), 0.1, fit, place).penalized(fit, place) - fit.loss
+        for spread in (None, (0.5, 0.3, 5.0, 5.0, 5.0))
+    ]
+    assert pulled == [pytest.approx(0.1), pytest.approx(0.025)]
 
 
 def test_equal_seeds_find_equal_tumors(evidence: Evidence) -> None:
