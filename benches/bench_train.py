@@ -6,8 +6,9 @@
 A step is a training's own: forward and backward of random masks in the cropped input (`crop=false`: the whole grid),
 clipped gradients, the optimizer with its schedule, and the average of the weights, as `optimizer=` says.
 `matrix_rate_share` is the network's multiplications and additions a second, in the fastest step, over those of the
-fastest of several matrix products in the same precision on the same device. With `data=`, a store on the same grid, the
-loader of a training runs as well: `waiting_share` is the part of the time in which the network waits for a batch of it.
+fastest of several matrix products in the same precision (`precision=bf16` or `float32`; by default a training's) on the
+same device. With `data=`, a store on the same grid, the loader of a training runs as well: `waiting_share` is the part
+of the time in which the network waits for a batch of it.
 `memory_gb` is the device's peak during steps, or on a CPU the process's; densities that are kept in memory come on top.
 """
 
@@ -31,6 +32,7 @@ from learn.build import build_network, read_network, read_settings, use_channels
 from learn.crop import Crop
 from learn.datamodule import TumorDataModule
 from learn.module import InverseModule, Optimization
+from learn.precision import AUTO, has_fast_bfloat16
 from learn.settings import true_or_false, whole_number
 from learn.targets import Targets
 
@@ -44,7 +46,7 @@ RESET, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 """Where Linux keeps the peak of a process's memory."""
 DEVICES = ("auto", "cpu", "cuda")
 DEFAULTS = {
-    "network": "paper", "grid": "full", "crop": True, "batch": 32, "steps": 10, "device": "auto", "precision": "bf16",
+    "network": "paper", "grid": "full", "crop": True, "batch": 32, "steps": 10, "device": "auto", "precision": "auto",
     "optimizer": "cosine", "channels_last": False, "threads": 0, "data": None, "workers": 0, "augmentation": "none",
     "json": None,
 }  # fmt: skip
@@ -76,6 +78,8 @@ def main() -> None:
     settings = arguments(DEFAULTS, __doc__)
     refuse_unknown(settings)
     device = choose_device(settings.device)
+    if settings.precision == AUTO:
+        settings.precision = "bf16" if has_fast_bfloat16(device.type == "cuda") else "float32"
     if settings.threads:
         torch.set_num_threads(settings.threads)
     store = None if settings.data is None else open_on_grid(str(settings.data), settings.grid)
@@ -123,7 +127,7 @@ def refuse_unknown(settings: DictConfig) -> None:
     Raises:
         InputError: a precision, device or grid is unknown, or a number or a switch is none.
     """
-    for key, known in (("precision", tuple(PRECISIONS)), ("device", DEVICES), ("grid", tuple(GRIDS))):
+    for key, known in (("precision", (AUTO, *PRECISIONS)), ("device", DEVICES), ("grid", tuple(GRIDS))):
         if settings[key] not in known:
             raise InputError(f"{key}={settings[key]} is unknown: choose from {', '.join(known)}")
     for key, lowest in (("batch", 1), ("steps", 1), ("threads", 0), ("workers", 0)):

@@ -41,6 +41,7 @@ from learn.crop import Crop
 from learn.datamodule import TumorDataModule
 from learn.mixture import Mixture
 from learn.module import InverseModule, Optimization
+from learn.precision import settle_precision
 from learn.resume import decisive_settings, find_checkpoint, only_training
 from learn.seen import data_seeds
 from learn.settings import LARGEST_SEED, given_path, true_or_false, whole_number
@@ -60,6 +61,7 @@ def main(cfg: DictConfig) -> float:
     store = open_store(require(cfg, "data"))
     out = given_path(cfg, "out")
     refuse_wrong_numbers(cfg)
+    settle_precision(cfg)
     if cfg.model != store.attributes["model"]:
         raise InputError(
             f"{cfg.name} learns from simulations of {cfg.model}, and {cfg.data} holds {store.attributes['model']}: "
