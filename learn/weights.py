@@ -140,7 +140,7 @@ def shipped_weights() -> list[str]:
 
 
 def default_weights(model: str, grid_shape: tuple[int, int, int]) -> str:
-    """Name of the shipped weights for a model on a grid.
+    """Name of the shipped weights for a model on a grid; of several the first by name, which `fk_joint` is.
 
     Raises:
         InputError: none are shipped for it.

@@ -70,7 +70,7 @@ def test_a_distribution_is_trained_from_given_convolutions(
     finished: Path, store_path: Path, store: Store, tmp_path: Path, image: np.ndarray
 ) -> None:
     start = finished / WEIGHTS
-    train(store_path, tmp_path, "experiment=fk_posterior", f"start={start}", "epochs=1", "components=2")
+    train(store_path, tmp_path, "experiment=fk_posterior", f"start={start}", "freeze=true", "epochs=1", "components=2")
     estimator = load_weights(tmp_path / "fk_posterior_quarter.safetensors")
     before, after = load_file(start), load_file(tmp_path / "fk_posterior_quarter.safetensors")
     for name in before:

@@ -201,7 +201,8 @@ def test_what_is_shipped_loads_and_has_a_measured_accuracy(name: str) -> None:
 
 
 def test_the_card_of_what_patients_start_from_says_who_measured_what_and_where_it_is_weak() -> None:
-    metadata = load_weights(default_weights("fisher_kolmogorov", (64, 64, 64))).metadata
+    assert default_weights("fisher_kolmogorov", (64, 64, 64)) == "fk_joint_half"
+    metadata = load_weights("fk_joint_half").metadata
     accuracy, training = metadata["accuracy"], metadata["training"]
     assert accuracy["split"] == "test" and accuracy["data_seed"] == training["data_seed"]
     assert accuracy["version"] and accuracy["commit"] and "dirty" not in accuracy["commit"]

@@ -155,6 +155,9 @@ def test_a_tumor_between_two_groups_comes_with_a_warning() -> None:
     posterior = SimpleNamespace(effective=100.0, agreement=agreement)
     sampled, agreed = check_posterior(posterior)  # type: ignore[arg-type]
     assert (sampled.verdict, agreed.name, agreed.verdict) == ("pass", "posterior_agreement", "warn")
+    for value, verdict in ((0.86, "warn"), (0.92, "pass")):  # a twin with a Dice of .72 to the truth had .859
+        posterior = SimpleNamespace(effective=100.0, agreement={0.1: value})
+        assert check_posterior(posterior)[1].verdict == verdict  # type: ignore[arg-type]
 
 
 def test_a_mean_outside_the_brain_is_no_candidate(scene: Scene) -> None:
