@@ -155,7 +155,7 @@ def test_a_tumor_between_two_groups_comes_with_a_warning() -> None:
     posterior = SimpleNamespace(effective=100.0, agreement=agreement)
     sampled, agreed = check_posterior(posterior)  # type: ignore[arg-type]
     assert (sampled.verdict, agreed.name, agreed.verdict) == ("pass", "posterior_agreement", "warn")
-    for value, verdict in ((0.86, "warn"), (0.92, "pass")):  # a twin with a Dice of .72 to the truth had .859
+    for value, verdict in ((0.86, "warn"), (0.92, "pass")):  # .859 had a twin with a Dice of .72 with the truth
         posterior = SimpleNamespace(effective=100.0, agreement={0.1: value})
         assert check_posterior(posterior)[1].verdict == verdict  # type: ignore[arg-type]
 
