@@ -53,7 +53,7 @@ class Estimate:
         origin: seed point, fraction of the grid's extent.
         coupling: gamma [kPa] of the mass-effect model; None for a tumor of the first model.
         spread: how unsure a network is that predicts a distribution: standard deviations of log(mu1 mu2), of
-            log(mu1 / mu2) and of the origin along x, y, z [mm]; None where that is not known.
+            log(mu1 / mu2) and of the origin along x, y, z [mm], as in the atlas; None where that is not known.
     """
 
     mu1: float
