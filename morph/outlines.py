@@ -159,9 +159,12 @@ def signed_distance(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> ND
         mask: neither empty nor everything.
         spacing: voxel edges [mm], (3,).
     """
-    inside, to_inside = _distance_and_step(mask, spacing)
+    box = bounding_box(mask, 1)  # what is nearest to the inside lies there
     outside, to_outside = _distance_and_step(~mask, spacing)
-    return np.where(mask, inside - to_inside, to_outside - outside).astype(np.float32)
+    inside, to_inside = _distance_and_step(mask[box], spacing)
+    distance = np.asarray(to_outside - outside, dtype=np.float32)
+    distance[box][mask[box]] = (inside - to_inside)[mask[box]]
+    return distance
 
 
 def _distance_and_step(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> tuple[NDArray, NDArray | float]:

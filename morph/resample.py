@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 from engine import Grid
 from morph.volume import Volume
@@ -37,6 +36,11 @@ def average_onto(volume: Volume, grid: Grid) -> NDArray[np.float32]:
     """
     samples = max(ceil(grid.spacing / float(volume.spacing.min()) - 1e-6), 1)
     dense = Grid(tuple(n * samples for n in grid.shape), grid.spacing / samples, grid.corner)  # type: ignore[arg-type]
+    places = _places_along_axes(volume.affine, dense.affine, dense.shape)
+    if places is not None:
+        weights = [_linear(p, n) for p, n in zip(places, volume.array.shape, strict=True)]
+        means = [sparse.kron(sparse.eye_array(n), np.full((1, samples), 1 / samples)) for n in grid.shape]
+        return _weighted(volume.array, [m @ w for m, w in zip(means, weights, strict=True)])
     box = _touched(volume, grid, samples)
     affine = dense.affine.copy()
     affine[:3, 3] += dense.spacing * np.array([side.start for side in box])
@@ -86,14 +90,39 @@ def _at(
     values: NDArray[np.float32], affine: NDArray, wanted: NDArray, shape: tuple[int, ...], order: int
 ) -> NDArray[np.float32]:
     """Values of a grid with `affine` at the voxel centers of a grid with the affine `wanted`."""
+    places = _places_along_axes(affine, wanted, shape)
+    if order == 1 and places is not None:
+        return _weighted(values, [_linear(p, n) for p, n in zip(places, values.shape, strict=True)])
     step = np.linalg.inv(affine) @ wanted
-    matrix = step[:3, :3]
-    if np.allclose(matrix, np.diag(np.diag(matrix)), atol=1e-7):
-        matrix = np.diag(matrix)  # the same numbers in less time
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The behavior of affine_transform", UserWarning)  # said of any 1-D matrix
-        found = ndimage.affine_transform(values, matrix, step[:3, 3], output_shape=shape, order=order, mode=EDGE)
+    found = ndimage.affine_transform(values, step[:3, :3], step[:3, 3], output_shape=shape, order=order, mode=EDGE)
     return np.asarray(found)
+
+
+def _places_along_axes(affine: NDArray, wanted: NDArray, shape: tuple[int, ...]) -> list[NDArray[np.float64]] | None:
+    """Where the planes of a grid lie among those of another [voxels], an array per axis; None if they are tilted."""
+    step = np.linalg.inv(affine) @ wanted
+    scale = np.diag(step[:3, :3])
+    if not np.allclose(step[:3, :3], np.diag(scale), atol=1e-7):
+        return None
+    return [a * np.arange(n) + start for a, n, start in zip(scale, shape, step[:3, 3], strict=True)]
+
+
+def _linear(places: NDArray[np.float64], count: int) -> sparse.csr_array:
+    """Weights (n, count) of linear interpolation between `count` planes, beyond which all is 0."""
+    below = np.floor(places).astype(np.int64)
+    planes = np.stack([below, below + 1], axis=1)
+    weights = 1 - np.abs(places[:, None] - planes)
+    rows, inside = np.indices(planes.shape)[0], (planes >= 0) & (planes < count)
+    return sparse.csr_array((weights[inside], (rows[inside], planes[inside])), shape=(len(places), count))
+
+
+def _weighted(values: NDArray[np.float32], weights: list[sparse.csr_array]) -> NDArray[np.float32]:
+    """Weighted sums (n, m, k) of a volume's planes, with weights (n, x), (m, y) and (k, z)."""
+    for matrix in weights:  # the first axis becomes the last one
+        rest = values.shape[1:]
+        turned = matrix.astype(np.float32) @ values.reshape(len(values), -1)
+        values = np.ascontiguousarray(np.moveaxis(turned.reshape(-1, *rest), 0, -1))
+    return values
 
 
 def _touched(volume: Volume, grid: Grid, samples: int) -> tuple[slice, ...]:

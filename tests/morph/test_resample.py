@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from engine import Grid
 from engine.atlas import box_average
@@ -31,6 +32,22 @@ def test_means_are_those_of_exact_boxes(lumps: Volume) -> None:
     found = average_onto(lumps, GRID)
     assert np.abs(found - exact).mean() < 0.03 * exact.max()
     assert found.sum() == pytest.approx(exact.sum(), rel=0.01)
+
+
+@pytest.mark.parametrize("edges", [(1.1, 0.7, 2.9), (-1.5, 1.5, -0.4)])
+def test_straight_grids_are_read_as_interpolation_point_by_point_reads_them(
+    lumps: Volume, edges: tuple[float, float, float]
+) -> None:
+    affine = np.diag([*edges, 1.0])
+    affine[:3, 3] = [-edge * n / 2 for edge, n in zip(edges, (50, 90, 40), strict=True)]
+    like = Volume(np.zeros((50, 90, 40), np.float32), affine)
+    places = (
+        np.linalg.inv(lumps.affine)[:3] @ affine @ np.vstack([np.indices((50, 90, 40)).reshape(3, -1), np.ones(180000)])
+    )
+    filled = lumps.array + 1  # it fades to 0 beyond its outermost voxels
+    exact = ndimage.map_coordinates(filled, places, order=1, mode="grid-constant").reshape(like.array.shape)
+    assert (exact == 0).any() and exact.max() > 4
+    assert np.abs(resample(lumps.with_array(filled), like, 1).array - exact).max() < 1e-5
 
 
 def test_oblique_volumes_give_the_same_means(lumps: Volume) -> None:
