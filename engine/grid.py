@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import reduce
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,10 +90,8 @@ class Grid:
 
 def block_mean(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     """The mean over blocks of `factor`³ voxels, (x / factor, y / factor, z / factor)."""
-    for axis in (0, 2, 1):  # an axis at a time is several times as fast as numpy's mean over three of them
-        apart = np.moveaxis(values, axis, 0)
-        values = np.moveaxis(reduce(np.add, (apart[start::factor] for start in range(factor))), 0, axis)
-    return np.ascontiguousarray(values / factor**3)
+    split = values.reshape([n for side in values.shape for n in (side // factor, factor)])
+    return np.asarray(split.mean(axis=1).mean(axis=2).mean(axis=3))  # faster than over the three axes at once
 
 
 GRIDS: dict[str, Grid] = {

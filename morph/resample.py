@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
 from engine import Grid
+from engine.grid import block_mean
 from morph.volume import Volume
 
 EDGE = "grid-constant"
@@ -46,9 +47,8 @@ def average_onto(volume: Volume, grid: Grid) -> NDArray[np.float32]:
     affine[:3, 3] += dense.spacing * np.array([side.start for side in box])
     shape = tuple(side.stop - side.start for side in box)
     values = _at(volume.array, volume.affine, affine, shape, 1)
-    split = values.reshape([n for side in shape for n in (side // samples, samples)])
     result = np.zeros(grid.shape, dtype=np.float32)
-    result[tuple(slice(side.start // samples, side.stop // samples) for side in box)] = split.mean(axis=(1, 3, 5))
+    result[tuple(slice(side.start // samples, side.stop // samples) for side in box)] = block_mean(values, samples)
     return result
 
 
@@ -91,8 +91,9 @@ def _at(
 ) -> NDArray[np.float32]:
     """Values of a grid with `affine` at the voxel centers of a grid with the affine `wanted`."""
     places = _places_along_axes(affine, wanted, shape)
-    if order == 1 and places is not None:
-        return _weighted(values, [_linear(p, n) for p, n in zip(places, values.shape, strict=True)])
+    if places is not None:
+        weigh = _linear if order else _nearest
+        return _weighted(values, [weigh(p, n) for p, n in zip(places, values.shape, strict=True)])
     step = np.linalg.inv(affine) @ wanted
     found = ndimage.affine_transform(values, step[:3, :3], step[:3, 3], output_shape=shape, order=order, mode=EDGE)
     return np.asarray(found)
@@ -116,13 +117,18 @@ def _linear(places: NDArray[np.float64], count: int) -> sparse.csr_array:
     return sparse.csr_array((weights[inside], (rows[inside], planes[inside])), shape=(len(places), count))
 
 
-def _weighted(values: NDArray[np.float32], weights: list[sparse.csr_array]) -> NDArray[np.float32]:
-    """Weighted sums (n, m, k) of a volume's planes, with weights (n, x), (m, y) and (k, z)."""
+def _nearest(places: NDArray[np.float64], count: int) -> sparse.csr_array:
+    """The same of the nearest plane alone."""
+    return _linear(np.floor(places + 0.5), count)
+
+
+def _weighted(values: NDArray[np.float32], weights: list[sparse.sparray]) -> NDArray[np.float32]:
+    """Weighted sums of a volume's planes, float32 (n, m, k), with weights (n, x), (m, y) and (k, z)."""
+    sums: NDArray[np.floating] = values
     for matrix in weights:  # the first axis becomes the last one
-        rest = values.shape[1:]
-        turned = matrix.astype(np.float32) @ values.reshape(len(values), -1)
-        values = np.ascontiguousarray(np.moveaxis(turned.reshape(-1, *rest), 0, -1))
-    return values
+        turned = matrix @ sums.reshape(len(sums), -1)  # in double precision: half a voxel stays half a voxel
+        sums = np.moveaxis(turned.reshape(-1, *sums.shape[1:]), 0, -1)
+    return np.ascontiguousarray(sums, dtype=np.float32)
 
 
 def _touched(volume: Volume, grid: Grid, samples: int) -> tuple[slice, ...]:

@@ -37,13 +37,15 @@ def draw_outline(
     """The mask with its outline moved, bool (x, y, z).
 
     Args:
-        mask: the true one.
+        mask: the true one; an empty one stays empty.
         spacing: voxel edges [mm].
         rng: decides where.
         deviation: standard deviation of the move [mm].
         correlation: Gauss of the field that moves it [mm].
     """
     field = ndimage.gaussian_filter(rng.standard_normal(mask.shape), correlation / spacing)
+    if not mask.any():
+        return mask
     return np.asarray(signed_distance(mask, spacing) + deviation * field / field.std() > 0)
 
 

@@ -50,6 +50,13 @@ def test_straight_grids_are_read_as_interpolation_point_by_point_reads_them(
     assert np.abs(resample(lumps.with_array(filled), like, 1).array - exact).max() < 1e-5
 
 
+def test_half_a_voxel_stays_half_a_voxel() -> None:
+    array = np.zeros((48, 48, 48), np.float32)
+    array[9:] = 1
+    means = average_onto(Volume(array, np.eye(4)), Grid((12, 12, 12), 3.6, (-0.5, -0.5, -0.5)))
+    assert means[2, 4, 4] == 0.5
+
+
 def test_oblique_volumes_give_the_same_means(lumps: Volume) -> None:
     angle = 0.4
     turn = np.eye(4)
@@ -103,4 +110,12 @@ def test_a_density_does_not_fade_towards_csf() -> None:
 def test_labels_keep_their_values(lumps: Volume) -> None:
     labels = lumps.with_array(np.round(lumps.array))
     like = Volume(np.zeros((30, 30, 30), np.float32), np.diag([1.1, 1.1, 1.1, 1.0]) @ _shift(-15, -15, -15))
-    assert set(np.unique(resample(labels, like, 0).array)) <= set(np.unique(labels.array))
+    found = resample(labels, like, 0).array
+    assert set(np.unique(found)) <= set(np.unique(labels.array))
+    places = (
+        np.linalg.inv(labels.affine)[:3]
+        @ like.affine
+        @ np.vstack([np.indices(found.shape).reshape(3, -1), np.ones(found.size)])
+    )
+    exact = ndimage.map_coordinates(labels.array, places, order=0, mode="grid-constant").reshape(found.shape)
+    assert np.array_equal(found, exact)

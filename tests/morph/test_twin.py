@@ -63,6 +63,11 @@ def test_outlines_are_moved_by_what_is_asked() -> None:
     assert (drawn != ball)[~shell].sum() == 0
 
 
+def test_nothing_is_drawn_of_nothing() -> None:
+    nothing = np.zeros((8, 8, 8), dtype=bool)
+    assert not draw_outline(nothing, np.ones(3), np.random.default_rng(0)).any()
+
+
 def test_images_show_the_tumor(twin: Twin) -> None:
     assert flair_contrast(twin.patient) > 1  # type: ignore[operator]
     assert core_contrast(twin.patient) > 0.5  # type: ignore[operator]
