@@ -6,8 +6,8 @@ found, each tumor of the fine grid by its stand-in on the coarse one (`morph.log
 by weight, are then simulated on the fine grid: the ensemble that maps come from. Intervals come from all of them.
 
 The tumor that is delivered is the one that agrees best with all of the ensemble and with the masks, so that as little
-as possible is lost whichever of them is the true one (`morph.ensemble`). It is one of them or, mostly, the tumor at the
-mean of the sample: in five dimensions few of some dozens lie near the middle.
+as possible is lost whichever of them is the true one (`morph.ensemble`). It is one of them or, mostly, one of three
+in their middle (`pick`): in five dimensions few of some dozens lie near it.
 """
 
 from __future__ import annotations
@@ -197,11 +197,15 @@ def _sample(log_posterior: LogPosterior, settings: PosteriorSettings, stream: in
 
 
 def pick(tumors: Tumors, settings: PosteriorSettings) -> list[Estimate]:
-    """`members` of the tumors, drawn by weight, and before them the one at their mean if it is possible."""
+    """`members` of the tumors, drawn by weight, and before them the possible ones of three that lie in the middle.
+
+    These are the tumors at the sample's mean, at its most probable place and where both grids were compared.
+    """
     mapping, sample = tumors.mapping, tumors.sample
     drawn = sample.places[sample.pick(settings.members, random_stream(settings.seed, MEMBERS))]
-    is_possible = np.isfinite(log_prior(*mapping.estimate(sample.mean), mapping.fine))
-    return [mapping.meant(place) for place in ([sample.mean, *drawn] if is_possible else drawn)]
+    middles = sample.mean, sample.places[np.argmax(sample.log_density)], np.zeros_like(sample.mean)
+    possible = [place for place in middles if np.isfinite(log_prior(*mapping.estimate(place), mapping.fine))]
+    return [mapping.meant(place) for place in (*possible, *drawn)]
 
 
 def summarize(

@@ -115,14 +115,19 @@ def test_where_no_tumor_is_possible_the_best_fit_is_delivered(scene: Scene, monk
     assert (check.name, check.verdict, check.value) == ("posterior_sampled", "warn", 0.0)
 
 
+def assert_same_tumor(one: Estimate, other: Estimate) -> None:
+    assert (one.mu1, one.mu2, *one.origin) == pytest.approx((other.mu1, other.mu2, *other.origin))
+
+
 def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
     outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
     tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, replace(SETTINGS, simulations=120, rounds=4))
-    mean, *members = pick(tumors, replace(SETTINGS, members=10))
+    mean, probable, compared, *members = pick(tumors, replace(SETTINGS, members=10))
     assert len(members) == 10
-    middle = tumors.mapping.meant(np.average(tumors.sample.places, axis=0, weights=tumors.sample.weights))
-    assert (mean.mu1, mean.mu2) == pytest.approx((middle.mu1, middle.mu2))
-    assert mean.origin == pytest.approx(middle.origin)
+    assert probable == tumors.mapping.meant(tumors.sample.places[np.argmax(tumors.sample.log_density)])
+    assert_same_tumor(compared, tumors.mapping.center)
+    middle = np.average(tumors.sample.places, axis=0, weights=tumors.sample.weights)
+    assert_same_tumor(mean, tumors.mapping.meant(middle))
     candidates = grow_ensemble([mean, *members], scene.fine.atlas)
     ensemble = Ensemble(members, candidates.density[1:])
     best, agreement = representative(candidates, ensemble, np.zeros(11))
@@ -160,15 +165,17 @@ def test_a_tumor_between_two_groups_comes_with_a_warning() -> None:
         assert check_posterior(posterior)[1].verdict == verdict  # type: ignore[arg-type]
 
 
-def test_a_mean_outside_the_brain_is_no_candidate(scene: Scene) -> None:
+def test_no_tumor_outside_the_brain_is_a_candidate(scene: Scene) -> None:
     outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
     tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, replace(SETTINGS, simulations=120, rounds=4))
     settings = replace(SETTINGS, members=10)
-    assert len(pick(tumors, settings)) == 11
+    assert len(pick(tumors, settings)) == 13
     places = tumors.sample.places.copy()
     places[:, 2] += 2 * scene.fine.atlas.grid.extent[0] / STEPS[2]  # out of the cube
     apart = replace(tumors, sample=replace(tumors.sample, places=places))
-    assert len(pick(apart, settings)) == 10
+    compared, *members = pick(apart, settings)
+    assert len(members) == 10
+    assert_same_tumor(compared, apart.mapping.center)
 
 
 def test_what_was_not_sampled_is_certain_in_the_maps(answer: tuple[Fit, Posterior]) -> None:
