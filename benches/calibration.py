@@ -58,7 +58,7 @@ DRAWN = 2
 MARGIN = 30.0
 """Image [mm] around the largest edema that can be seen; tissue beyond it counts as far outside."""
 SHARES = (0.5, 0.9)
-DECISIVE = ("seed", "search", "simulations", "rounds", "correlation", "drawn", "weights")
+DECISIVE = ("seed", "search", "simulations", "rounds", "fine_simulations", "correlation", "drawn", "weights")
 """Settings that change a case."""
 
 
@@ -70,6 +70,7 @@ def main() -> None:
         "search": RefinementSettings().evaluations,
         "simulations": PosteriorSettings().simulations,
         "rounds": PosteriorSettings().rounds,
+        "fine_simulations": PosteriorSettings().fine_simulations,
         "correlation": PosteriorSettings().correlation,
         "drawn": None,
         "weights": "auto",
@@ -145,7 +146,7 @@ def judge_case(work: tuple[int, int, dict[str, Any]]) -> dict[str, Any]:
     evidence = Evidence(shares[0], shares[1], atlas)
     found = refine(evidence, evidence, start, RefinementSettings(settings["search"], 0, seed=number))
     outlines = Outlines(drawn, atlas, settings["correlation"])
-    sampling = PosteriorSettings(settings["simulations"], settings["rounds"], seed=number)
+    sampling = PosteriorSettings(settings["simulations"], settings["rounds"], settings["fine_simulations"], seed=number)
     tumors = sample_tumors(outlines, fine, found.estimate, sampling, PRIOR.size)
     numbers = describe_tumors(tumors, outlines, lambda world: world, number)
     world = atlas.grid.to_world(truth.origin)

@@ -2,7 +2,8 @@
 
 Stand-ins are cheap, but right only near the place where both grids were compared (`morph.space_mapping`): a step away
 the coarse grid may close a sulcus that the fine one leaves open. So the comparison must be made where the posterior of
-the fine grid is. `most_probable` looks for that place with some simulations on the fine grid, seconds in all.
+the fine grid is. `most_probable` looks for that place with some simulations on the fine grid, seconds in all. Even
+there a stand-in's logarithm is off by some 2 to 3, so what stand-ins say only tells where to sample on the fine grid.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ class LogPosterior:
             places, atlas, self.mapping.stand_in, lambda field: self.mapping.correct(field[atlas.tissue])
         )
 
-    def on_fine_grid(self, places: Values) -> Values:
-        """Of places (n, 5), (n,), by simulations on the fine grid."""
-        return self._judge(places, self.mapping.fine, self.mapping.meant, self.mapping.average)[0]
+    def on_fine_grid(self, places: Values) -> tuple[Values, list[Judgment | None]]:
+        """The same by simulations on the fine grid."""
+        return self._judge(places, self.mapping.fine, self.mapping.meant, self.mapping.average)
 
     def _judge(
         self,
@@ -94,7 +95,7 @@ def most_probable(log_posterior: LogPosterior, sample: Sample, rng: np.random.Ge
     away = wide.places - wide.weights @ wide.places
     covariance = CLOSER**2 * (wide.weights[:, None] * away).T @ away
     places = np.concatenate([mean[None], wide.places[np.unique(wide.pick(CANDIDATES, rng))]])
-    logs = log_posterior.on_fine_grid(places)
+    logs = log_posterior.on_fine_grid(places)[0]
     closer = rng.multivariate_normal(places[np.argmax(logs)], covariance, CANDIDATES)
-    places, logs = np.concatenate([places, closer]), np.append(logs, log_posterior.on_fine_grid(closer))
+    places, logs = np.concatenate([places, closer]), np.append(logs, log_posterior.on_fine_grid(closer)[0])
     return np.asarray(places[np.argmax(logs)])

@@ -1,13 +1,14 @@
 """What two outlines leave open: tumors in proportion to how probable they are.
 
 The density of (mu1, mu2, origin) given the outlines is prior (`morph.prior`) times likelihood (`morph.outlines`), with
-both thresholds averaged over. It is sampled on the coarse grid (`morph.sampler`) around the tumor that the search
-found, each tumor of the fine grid by its stand-in on the coarse one (`morph.log_posterior`). Some of the tumors, drawn
-by weight, are then simulated on the fine grid: the ensemble that maps come from. Intervals come from all of them.
+both thresholds averaged over. It is sampled (`morph.sampler`) around the tumor that the search found: first on the
+coarse grid, each tumor of the fine grid by its stand-in there (`morph.log_posterior`), which tells where to look, then
+on the fine grid itself. Intervals come from all tumors of the fine grid, maps from some of them, drawn by weight: the
+ensemble.
 
 The tumor that is delivered is the one that agrees best with all of the ensemble and with the masks, so that as little
-as possible is lost whichever of them is the true one (`morph.ensemble`). It is one of them or, mostly, one of three
-in their middle (`pick`): in five dimensions few of some dozens lie near it.
+as possible is lost whichever of them is the true one (`morph.ensemble`). It is one of them or, mostly, the tumor at the
+mean of the sample or its most probable one: in five dimensions few of some dozens lie near the middle.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from morph.prior import log_prior, possible_sizes
 from morph.refine import STEPS, RefinementSettings, refine
 from morph.sampler import Sample, explore, normalized
 from morph.scene import Scene
-from morph.space_mapping import SpaceMapping, map_space
+from morph.space_mapping import Place, SpaceMapping, map_space
 from morph.uncertainty import LEVELS, Interval, Posterior
 from morph.volume import Volume
 
@@ -37,10 +38,12 @@ FIRST_SPREAD = 0.4
 """Scales of the first proposals, in the search's steps (ours: about the search's own error)."""
 FIRST_SHARE = 4
 """The first sample has this many times fewer simulations than the second (ours)."""
+FINE_ROUND = 50
+"""Simulations of a round on the fine grid (ours)."""
 STARVED = 10.0
 """Effective tumors below which intervals and maps would be those of a few points, and none are given (ours)."""
 QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
-SAMPLING, MEMBERS, THRESHOLDS, FIRST, CENTER = 0, 1, 2, 3, 4
+SAMPLING, MEMBERS, THRESHOLDS, FIRST, CENTER, FINE = 0, 1, 2, 3, 4, 5
 """Counters of the random streams."""
 
 
@@ -53,16 +56,19 @@ class PosteriorSettings:
     """How thoroughly to sample.
 
     Attributes:
-        simulations: on the coarse grid, after a quarter as many that say where to compare both grids; of both, up to
-            `morph.sampler.LONGEST` times as many where they are worth too few.
+        simulations: on the coarse grid, after a quarter as many that say where to compare both grids; they tell where
+            to look on the fine grid.
         rounds: that they are spread over; each learns from those before.
-        members: tumors simulated on the fine grid.
+        fine_simulations: on the fine grid. Of all three, up to `morph.sampler.LONGEST` times as many are made where
+            they are worth too few.
+        members: tumors of the fine grid that the maps come from.
         correlation: over which errors of outline, anatomy and model go together [mm], see `morph.outlines`.
         seed: of the random numbers.
     """
 
     simulations: int = 1000
     rounds: int = 10
+    fine_simulations: int = 300
     members: int = 40
     correlation: float = 17.0
     seed: int = 0
@@ -70,17 +76,18 @@ class PosteriorSettings:
     def __post_init__(self) -> None:
         """Refuse what cannot be sampled."""
         enough = self.rounds >= 1 and self.simulations >= 10 * self.rounds and self.members >= 10
-        if not (enough and self.correlation > 0):
+        if not (enough and self.fine_simulations >= FINE_ROUND and self.correlation > 0):
             raise InputError(
-                f"posterior with simulations={self.simulations}, rounds={self.rounds}, members={self.members}, "
-                f"correlation={self.correlation}: rounds must be >= 1, simulations at least ten times as many, "
-                "members >= 10 and the correlation positive"
+                f"posterior with simulations={self.simulations}, rounds={self.rounds}, "
+                f"fine_simulations={self.fine_simulations}, members={self.members}, correlation={self.correlation}: "
+                "rounds must be >= 1, simulations at least ten times as many, fine_simulations >= "
+                f"{FINE_ROUND}, members >= 10 and the correlation positive"
             )
 
 
 @dataclass(frozen=True, eq=False)
 class Tumors:
-    """Weighted tumors of the fine grid, each simulated as its stand-in on the coarse one.
+    """Weighted tumors of the fine grid.
 
     Attributes:
         mapping: what the sample's coordinates mean.
@@ -134,7 +141,7 @@ def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -
     if tumors.sample.effective < STARVED:
         raise NothingPossibleError(
             f"the sampled tumors are worth {tumors.sample.effective:.1f} independent ones, too few for a posterior: "
-            "raise posterior.simulations"
+            "raise posterior.fine_simulations"
         )
     candidates = grow_ensemble(pick(tumors, settings), scene.fine.atlas)
     members = slice(-settings.members, None)
@@ -149,8 +156,8 @@ def sample_tumors(
 ) -> Tumors:
     """Sample the tumors that two outlines allow.
 
-    A first, short sample and some simulations on the fine grid say where both grids should be compared; the second
-    sample counts.
+    A first, short sample and some simulations on the fine grid say where both grids should be compared. A second one
+    says where to begin on the fine grid, and the sample there counts.
 
     Args:
         outlines: on the coarse grid.
@@ -164,31 +171,40 @@ def sample_tumors(
     """
     sizes = sizes or possible_sizes(outlines.core.volume)
     log_posterior = LogPosterior(outlines, map_space(outlines.atlas, fine, found), sizes)
+    first = np.zeros(len(STEPS)), FIRST_SPREAD**2 * np.eye(len(STEPS))
     few = max(settings.simulations // FIRST_SHARE, 10)
     brief = replace(settings, simulations=few, rounds=min(settings.rounds, few // 10))
     with suppress(ValueError):  # the mapping stays where it is
-        first = _sample(log_posterior, brief, FIRST).sample
-        center = most_probable(log_posterior, first, random_stream(settings.seed, CENTER))
+        sample = _sample(log_posterior, first, brief, FIRST).sample
+        center = most_probable(log_posterior, sample, random_stream(settings.seed, CENTER))
         log_posterior = replace(log_posterior, mapping=log_posterior.mapping.moved_to(center))
     try:
-        return _sample(log_posterior, settings, SAMPLING)
+        by_stand_ins = _sample(log_posterior, first, settings, SAMPLING)
+        if outlines.atlas.grid == fine.grid:
+            return by_stand_ins
+        rounds = settings.fine_simulations // FINE_ROUND
+        fully = replace(settings, simulations=settings.fine_simulations, rounds=rounds)
+        return _sample(log_posterior, by_stand_ins.sample.proposal(), fully, FINE)
     except ValueError as error:
         raise NothingPossibleError(
             "no tumor around the one that was found is possible: posterior.simulations=0 goes without a posterior"
         ) from error
 
 
-def _sample(log_posterior: LogPosterior, settings: PosteriorSettings, stream: int) -> Tumors:
-    """Sample around the center of a mapping; a ValueError where no tumor is possible."""
+def _sample(
+    log_posterior: LogPosterior, first: tuple[Place, Place], settings: PosteriorSettings, stream: int
+) -> Tumors:
+    """Sample by stand-ins, or on the fine grid, from a first proposal on; a ValueError where no tumor is possible."""
     outlines, rng = log_posterior.outlines, random_stream(settings.seed, stream)
+    judge = log_posterior.on_fine_grid if stream == FINE else log_posterior.by_stand_ins
     seen: list[Judgment | None] = []
 
     def target(places: NDArray[np.float64]) -> NDArray[np.float64]:
-        logs, judged = log_posterior.by_stand_ins(places)
+        logs, judged = judge(places)
         seen.extend(judged)
         return logs
 
-    sample = explore(target, np.full(len(STEPS), FIRST_SPREAD), settings.simulations, settings.rounds, rng)
+    sample = explore(target, first, settings.simulations, settings.rounds, rng)
     core, edema = (
         np.array([np.full(len(o.thresholds), -np.inf) if j is None else getattr(j, name) for j in seen])
         for name, o in (("core", outlines.core), ("edema", outlines.edema))
@@ -197,15 +213,12 @@ def _sample(log_posterior: LogPosterior, settings: PosteriorSettings, stream: in
 
 
 def pick(tumors: Tumors, settings: PosteriorSettings) -> list[Estimate]:
-    """`members` of the tumors, drawn by weight, and before them the possible ones of three that lie in the middle.
-
-    These are the tumors at the sample's mean, at its most probable place and where both grids were compared.
-    """
+    """`members` of the tumors, drawn by weight, and before them the most probable one and, if possible, the mean."""
     mapping, sample = tumors.mapping, tumors.sample
     drawn = sample.places[sample.pick(settings.members, random_stream(settings.seed, MEMBERS))]
-    middles = sample.mean, sample.places[np.argmax(sample.log_density)], np.zeros_like(sample.mean)
-    possible = [place for place in middles if np.isfinite(log_prior(*mapping.estimate(place), mapping.fine))]
-    return [mapping.meant(place) for place in (*possible, *drawn)]
+    is_possible = np.isfinite(log_prior(*mapping.estimate(sample.mean), mapping.fine))
+    middles = [*([sample.mean] if is_possible else []), sample.places[np.argmax(sample.log_density)]]
+    return [mapping.meant(place) for place in (*middles, *drawn)]
 
 
 def summarize(

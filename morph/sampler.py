@@ -59,6 +59,11 @@ class Sample:
         """Weighted, (d,)."""
         return self.weights @ self.places
 
+    def proposal(self) -> tuple[Values, Values]:
+        """Where to look for a density like this one: mean (d,) and squared scales (d, d)."""
+        with np.errstate(divide="ignore"):
+            return _fit(self.places, flattened(np.log(self.weights), ENOUGH))
+
     def pick(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Numbers of `count` points drawn by weight, each as often as its weight says to within one (systematic)."""
         levels = (np.arange(count) + rng.uniform()) / count
@@ -71,12 +76,14 @@ class Sample:
         return np.interp(levels, reached, values[order])
 
 
-def explore(target: Target, spread: Values, simulations: int, rounds: int, rng: np.random.Generator) -> Sample:
+def explore(
+    target: Target, first: tuple[Values, Values], simulations: int, rounds: int, rng: np.random.Generator
+) -> Sample:
     """Sample a density.
 
     Args:
         target: points (n, d) -> log density (n,), -inf where there is none.
-        spread: scales of the first round around 0, (d,).
+        first: mean (d,) and squared scales (d, d) of the first round.
         simulations: points in all; up to `LONGEST` times as many while they are worth too few (`SUFFICIENT`).
         rounds: that they are spread over.
         rng: decides all.
@@ -84,15 +91,15 @@ def explore(target: Target, spread: Values, simulations: int, rounds: int, rng: 
     Raises:
         ValueError: no point of any round has a density.
     """
-    mean, covariance = np.zeros(len(spread)), np.diag(spread**2)
-    places, found, logs = np.empty((0, len(spread))), np.empty(0), np.empty(0)
+    mean, covariance = first
+    places, found, logs = np.empty((0, len(mean))), np.empty(0), np.empty(0)
     proposals = []
     shares = np.diff(np.linspace(0, LONGEST * simulations, LONGEST * rounds + 1).astype(int))
     for number, count in enumerate(shares):
         if number >= rounds and not 0 < _effective(normalized(logs)) < SUFFICIENT * simulations:
             break
         proposals.append(multivariate_t(mean, covariance, FREEDOM))
-        proposed = np.reshape(proposals[-1].rvs(count, random_state=rng), (count, len(spread)))
+        proposed = np.reshape(proposals[-1].rvs(count, random_state=rng), (count, len(mean)))
         places, found = np.concatenate([places, proposed]), np.concatenate([found, target(proposed)])
         logs = found - _mixture(places, proposals, shares)
         if np.isfinite(logs).any():

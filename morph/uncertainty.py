@@ -44,8 +44,8 @@ class Posterior:
             Dice that the truth may be expected to give, were the model right (a little high: the tumor was chosen for
             it).
         effective: how many independent simulations the weighted ones are worth.
-        members: simulated on the fine grid.
-        numbers: the same as in `intervals` for every tumor simulated on the coarse grid, (n,) each.
+        members: tumors that the maps come from.
+        numbers: the same as in `intervals` for every sampled tumor, (n,) each.
         weights: of these tumors, (n,), sum 1.
     """
 

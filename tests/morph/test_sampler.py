@@ -9,6 +9,10 @@ from engine import random_stream
 from morph.sampler import Sample, explore, flattened, normalized
 
 
+def around_zero(scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros(len(scales)), np.diag(scales**2)
+
+
 def test_a_tilted_gaussian_is_found_with_its_mean_and_covariance() -> None:
     rng = random_stream(3)
     mixing = rng.normal(size=(5, 5)) * 0.15
@@ -19,19 +23,22 @@ def test_a_tilted_gaussian_is_found_with_its_mean_and_covariance() -> None:
         away = places - center
         return -0.5 * np.einsum("ni,ij,nj->n", away, precision, away)
 
-    sample = explore(target, np.full(5, 0.4), 2000, 10, random_stream(0))
+    sample = explore(target, around_zero(np.full(5, 0.4)), 2000, 10, random_stream(0))
     assert sample.effective > 500
     away = sample.places - sample.weights @ sample.places
     found = (sample.weights[:, None] * away).T @ away
     np.testing.assert_allclose(sample.weights @ sample.places, center, atol=0.2 * np.sqrt(np.diag(covariance)).max())
     np.testing.assert_allclose(found, covariance, atol=0.15 * np.diag(covariance).max())
+    again = explore(target, sample.proposal(), 300, 6, random_stream(1))
+    unaware = explore(target, around_zero(np.full(5, 0.4)), 300, 6, random_stream(1))
+    assert again.effective > 1.5 * unaware.effective  # who knows where to look finds more
 
 
 def test_forbidden_places_have_no_weight() -> None:
     def target(places: np.ndarray) -> np.ndarray:
         return np.where(places[:, 0] > 0, -0.5 * (places**2).sum(axis=1), -np.inf)
 
-    sample = explore(target, np.ones(2), 4000, 8, random_stream(1))
+    sample = explore(target, around_zero(np.ones(2)), 4000, 8, random_stream(1))
     assert sample.weights[sample.places[:, 0] <= 0].max() == 0
     assert sample.weights @ sample.places[:, 0] == pytest.approx(np.sqrt(2 / np.pi), abs=0.05)  # of half a normal
 
@@ -43,7 +50,7 @@ def test_sampling_goes_on_while_its_points_are_worth_too_few() -> None:
         def target(places: np.ndarray) -> np.ndarray:
             return -0.5 * (((places - center) / width) ** 2).sum(axis=1)
 
-        return explore(target, np.full(5, 0.4), 200, 10, random_stream(2))
+        return explore(target, around_zero(np.full(5, 0.4)), 200, 10, random_stream(2))
 
     wide, narrow = within(np.full(5, 0.4)), within(np.array([0.01, 0.02, 0.2, 0.2, 0.2]))
     assert len(wide.places) == 200
@@ -61,7 +68,7 @@ def test_nothing_possible_is_said_after_the_points_asked_for() -> None:
         return np.full(len(places), -np.inf)
 
     with pytest.raises(ValueError, match="no proposed point"):
-        explore(nowhere, np.ones(2), 40, 4, random_stream(0))
+        explore(nowhere, around_zero(np.ones(2)), 40, 4, random_stream(0))
     assert sum(asked) == 40
 
 
@@ -69,7 +76,7 @@ def test_equal_streams_make_equal_samples() -> None:
     def target(places: np.ndarray) -> np.ndarray:
         return -np.abs(places).sum(axis=1)
 
-    first, second = (explore(target, np.ones(3), 200, 4, random_stream(5)) for _ in range(2))
+    first, second = (explore(target, around_zero(np.ones(3)), 200, 4, random_stream(5)) for _ in range(2))
     np.testing.assert_array_equal(first.places, second.places)
     np.testing.assert_array_equal(first.weights, second.weights)
 
