@@ -127,7 +127,7 @@ CHECKS = {
     ),
     "posterior_sampled": (
         "Enough tumors were sampled",
-        "The intervals are rough, or there are none: sample more (posterior.simulations=).",
+        "The intervals are rough, or there are none: sample more (posterior.fine_simulations=).",
     ),
     "posterior_agreement": ("Tumors that fit the outlines agree", _OPEN),
     "size_in_prior": ("Size is one that the network knows", _RANGE),
