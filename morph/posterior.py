@@ -24,22 +24,22 @@ from engine import Atlas, InputError, random_stream
 from engine.sampling import Range
 from morph.ensemble import Ensemble, grow_ensemble, held_against, representative
 from morph.evidence import Estimate, Fit
-from morph.log_posterior import LogPosterior, most_probable
+from morph.log_posterior import Judge, LogPosterior, most_probable
 from morph.outlines import Judgment, Outlines
 from morph.prior import log_prior, possible_sizes
 from morph.refine import STEPS, RefinementSettings, refine
-from morph.sampler import Sample, explore, normalized
+from morph.sampler import NoneFoundError, Proposal, Sample, explore, normalized
 from morph.scene import Scene
-from morph.space_mapping import Place, SpaceMapping, map_space
+from morph.space_mapping import SpaceMapping, map_space
 from morph.uncertainty import LEVELS, Interval, Posterior
 from morph.volume import Volume
 
-FIRST_SPREAD = 0.4
-"""Scales of the first proposals, in the search's steps (ours: about the search's own error)."""
+AROUND: Proposal = np.zeros(len(STEPS)), 0.4**2 * np.eye(len(STEPS))
+"""The first proposal, in the search's steps from where it ended (ours: about the search's own error)."""
 FIRST_SHARE = 4
 """The first sample has this many times fewer simulations than the second (ours)."""
 FINE_ROUND = 50
-"""Simulations of a round on the fine grid (ours)."""
+"""Simulations of a round on the fine grid, at least (ours)."""
 STARVED = 10.0
 """Effective tumors below which intervals and maps would be those of a few points, and none are given (ours)."""
 QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
@@ -59,8 +59,8 @@ class PosteriorSettings:
         simulations: on the coarse grid, after a quarter as many that say where to compare both grids; they tell where
             to look on the fine grid.
         rounds: that they are spread over; each learns from those before.
-        fine_simulations: on the fine grid. Of all three, up to `morph.sampler.LONGEST` times as many are made where
-            they are worth too few.
+        fine_simulations: on the fine grid, which count. All three go on up to `morph.sampler.LONGEST` times as far
+            where they are worth too few.
         members: tumors of the fine grid that the maps come from.
         correlation: over which errors of outline, anatomy and model go together [mm], see `morph.outlines`.
         seed: of the random numbers.
@@ -170,33 +170,39 @@ def sample_tumors(
         NothingPossibleError: none of the simulated tumors is possible at all.
     """
     sizes = sizes or possible_sizes(outlines.core.volume)
-    log_posterior = LogPosterior(outlines, map_space(outlines.atlas, fine, found), sizes)
-    first = np.zeros(len(STEPS)), FIRST_SPREAD**2 * np.eye(len(STEPS))
-    few = max(settings.simulations // FIRST_SHARE, 10)
-    brief = replace(settings, simulations=few, rounds=min(settings.rounds, few // 10))
-    with suppress(ValueError):  # the mapping stays where it is
-        sample = _sample(log_posterior, first, brief, FIRST).sample
-        center = most_probable(log_posterior, sample, random_stream(settings.seed, CENTER))
-        log_posterior = replace(log_posterior, mapping=log_posterior.mapping.moved_to(center))
+    log_posterior = _compare_grids(LogPosterior(outlines, map_space(outlines.atlas, fine, found), sizes), settings)
+    asked = settings.simulations, settings.rounds, random_stream(settings.seed, SAMPLING)
     try:
-        by_stand_ins = _sample(log_posterior, first, settings, SAMPLING)
         if outlines.atlas.grid == fine.grid:
-            return by_stand_ins
-        rounds = settings.fine_simulations // FINE_ROUND
-        fully = replace(settings, simulations=settings.fine_simulations, rounds=rounds)
-        return _sample(log_posterior, by_stand_ins.sample.proposal(), fully, FINE)
-    except ValueError as error:
+            return _sample(log_posterior, log_posterior.by_stand_ins, AROUND, *asked)
+        first = AROUND
+        with suppress(NoneFoundError):  # what stand-ins show may be impossible, and the tumor itself not
+            first = _sample(log_posterior, log_posterior.by_stand_ins, AROUND, *asked).sample.proposal()
+        count, rng = settings.fine_simulations, random_stream(settings.seed, FINE)
+        return _sample(log_posterior, log_posterior.on_fine_grid, first, count, count // FINE_ROUND, rng)
+    except NoneFoundError as error:
         raise NothingPossibleError(
             "no tumor around the one that was found is possible: posterior.simulations=0 goes without a posterior"
         ) from error
 
 
+def _compare_grids(log_posterior: LogPosterior, settings: PosteriorSettings) -> LogPosterior:
+    """The same with both grids compared where a short sample, and the fine grid, find tumors probable."""
+    few = max(settings.simulations // FIRST_SHARE, 10)
+    rounds, rng = min(settings.rounds, few // 10), random_stream(settings.seed, FIRST)
+    try:
+        sample = _sample(log_posterior, log_posterior.by_stand_ins, AROUND, few, rounds, rng).sample
+    except NoneFoundError:
+        return log_posterior
+    center = most_probable(log_posterior, sample, random_stream(settings.seed, CENTER))
+    return replace(log_posterior, mapping=log_posterior.mapping.moved_to(center))
+
+
 def _sample(
-    log_posterior: LogPosterior, first: tuple[Place, Place], settings: PosteriorSettings, stream: int
+    log_posterior: LogPosterior, judge: Judge, first: Proposal, simulations: int, rounds: int, rng: np.random.Generator
 ) -> Tumors:
-    """Sample by stand-ins, or on the fine grid, from a first proposal on; a ValueError where no tumor is possible."""
-    outlines, rng = log_posterior.outlines, random_stream(settings.seed, stream)
-    judge = log_posterior.on_fine_grid if stream == FINE else log_posterior.by_stand_ins
+    """Sample what `judge`, one of its methods, says of places, from a first proposal on."""
+    outlines = log_posterior.outlines
     seen: list[Judgment | None] = []
 
     def target(places: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -204,7 +210,7 @@ def _sample(
         seen.extend(judged)
         return logs
 
-    sample = explore(target, first, settings.simulations, settings.rounds, rng)
+    sample = explore(target, first, simulations, rounds, rng)
     core, edema = (
         np.array([np.full(len(o.thresholds), -np.inf) if j is None else getattr(j, name) for j in seen])
         for name, o in (("core", outlines.core), ("edema", outlines.edema))
@@ -213,12 +219,16 @@ def _sample(
 
 
 def pick(tumors: Tumors, settings: PosteriorSettings) -> list[Estimate]:
-    """`members` of the tumors, drawn by weight, and before them the most probable one and, if possible, the mean."""
+    """`members` of the tumors, drawn by weight, and before them the mean, if possible, and the most probable one.
+
+    The latter only where it is not one of those that were drawn, which are not compared with themselves.
+    """
     mapping, sample = tumors.mapping, tumors.sample
-    drawn = sample.places[sample.pick(settings.members, random_stream(settings.seed, MEMBERS))]
+    drawn = sample.pick(settings.members, random_stream(settings.seed, MEMBERS))
+    best = int(np.argmax(sample.log_density))
+    places = sample.places[drawn if best in drawn else [best, *drawn]]
     is_possible = np.isfinite(log_prior(*mapping.estimate(sample.mean), mapping.fine))
-    middles = [*([sample.mean] if is_possible else []), sample.places[np.argmax(sample.log_density)]]
-    return [mapping.meant(place) for place in (*middles, *drawn)]
+    return [mapping.meant(place) for place in ([sample.mean, *places] if is_possible else places)]
 
 
 def summarize(

@@ -10,7 +10,7 @@ Source: Cornuet, Marin, Mira and Robert, Adaptive multiple importance sampling, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +20,23 @@ from scipy.stats import multivariate_t
 
 Values = NDArray[np.float64]
 Target = Callable[[Values], Values]
+Proposal = tuple[Values, Values]
+"""Mean (d,) and squared scales (d, d) of points to try."""
 FREEDOM = 5.0
 """Degrees of freedom of the proposals: their tails are heavier than the target's (ours)."""
 WIDENED = 1.2
 """Scale of a proposal over the standard deviation of the points that it is fitted to (ours)."""
 ENOUGH = 40.0
-"""Effective number of points that a proposal is fitted to: weights are flattened until it is reached (ours)."""
+"""Effective number of points that a proposal is fitted to: weights are flattened until it is reached; and below which
+sampling goes on (ours)."""
 NARROWEST = 0.02
 """Least scale of a proposal, in the coordinates' units (ours); its standard deviation is 1.29 times as large."""
-SUFFICIENT = 0.1
-"""Effective points as a share of those asked for below which sampling goes on (ours: of 300 known tumors, intervals of
-25 with less held the truth in 79% instead of 90%)."""
 LONGEST = 3
 """Sampling that goes on ends at this many times the points that were asked for (ours)."""
+
+
+class NoneFoundError(ValueError):
+    """No point that was tried has a density."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +63,14 @@ class Sample:
         """Weighted, (d,)."""
         return self.weights @ self.places
 
-    def proposal(self) -> tuple[Values, Values]:
-        """Where to look for a density like this one: mean (d,) and squared scales (d, d)."""
+    def flattened(self) -> Sample:
+        """The same points with weights that leave `ENOUGH` effective ones."""
         with np.errstate(divide="ignore"):
-            return _fit(self.places, flattened(np.log(self.weights), ENOUGH))
+            return replace(self, weights=flattened(np.log(self.weights), ENOUGH))
+
+    def proposal(self) -> Proposal:
+        """Where to look for a density like this one."""
+        return _fit(self.places, self.flattened().weights)
 
     def pick(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Numbers of `count` points drawn by weight, each as often as its weight says to within one (systematic)."""
@@ -76,27 +84,25 @@ class Sample:
         return np.interp(levels, reached, values[order])
 
 
-def explore(
-    target: Target, first: tuple[Values, Values], simulations: int, rounds: int, rng: np.random.Generator
-) -> Sample:
+def explore(target: Target, first: Proposal, simulations: int, rounds: int, rng: np.random.Generator) -> Sample:
     """Sample a density.
 
     Args:
         target: points (n, d) -> log density (n,), -inf where there is none.
-        first: mean (d,) and squared scales (d, d) of the first round.
-        simulations: points in all; up to `LONGEST` times as many while they are worth too few (`SUFFICIENT`).
+        first: of the first round.
+        simulations: points in all; up to `LONGEST` times as many while they are worth too few (`ENOUGH`).
         rounds: that they are spread over.
         rng: decides all.
 
     Raises:
-        ValueError: no point of any round has a density.
+        NoneFoundError: no point of any round has a density.
     """
     mean, covariance = first
     places, found, logs = np.empty((0, len(mean))), np.empty(0), np.empty(0)
     proposals = []
     shares = np.diff(np.linspace(0, LONGEST * simulations, LONGEST * rounds + 1).astype(int))
     for number, count in enumerate(shares):
-        if number >= rounds and not 0 < _effective(normalized(logs)) < SUFFICIENT * simulations:
+        if number >= rounds and not 0 < _effective(normalized(logs)) < ENOUGH:
             break
         proposals.append(multivariate_t(mean, covariance, FREEDOM))
         proposed = np.reshape(proposals[-1].rvs(count, random_state=rng), (count, len(mean)))
@@ -105,7 +111,7 @@ def explore(
         if np.isfinite(logs).any():
             mean, covariance = _fit(places, flattened(logs, ENOUGH))
     if not np.isfinite(logs).any():
-        raise ValueError("no proposed point has a density")
+        raise NoneFoundError("no proposed point has a density")
     return Sample(places, found, normalized(logs))
 
 
@@ -141,7 +147,7 @@ def _mixture(places: Values, proposals: list, shares: NDArray[np.int64]) -> Valu
     return np.asarray(logsumexp(logs, axis=0))
 
 
-def _fit(places: Values, weights: Values) -> tuple[Values, Values]:
+def _fit(places: Values, weights: Values) -> Proposal:
     """Mean and squared scales of a proposal."""
     mean = weights @ places
     away = places - mean

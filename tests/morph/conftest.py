@@ -76,7 +76,8 @@ def tiny_command(monkeypatch: pytest.MonkeyPatch, brain: Brain) -> Callable[...,
     from tests.morph.same_place import SamePlace, tiny_anatomy
 
     quick = ["weights=none", "refinement.evaluations=24", "refinement.fine_evaluations=0"]
-    quick += ["posterior.simulations=240", "posterior.rounds=6", "posterior.fine_simulations=60", "posterior.members=10", "posterior.correlation=8"]
+    quick += ["posterior.simulations=240", "posterior.rounds=6", "posterior.fine_simulations=60"]
+    quick += ["posterior.members=10", "posterior.correlation=8"]
     monkeypatch.setattr(run, "KeptRegistration", lambda registration, folder: SamePlace())
     monkeypatch.setattr(run, "prepare_brain", lambda anatomy, weights: brain)
     monkeypatch.setattr(run, "load_anatomy", tiny_anatomy)

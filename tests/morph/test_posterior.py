@@ -16,6 +16,7 @@ from morph.evidence import Estimate, Evidence, Fit
 from morph.log_posterior import LogPosterior, most_probable
 from morph.outlines import Drawn, Outlines
 from morph.posterior import (
+    NothingPossibleError,
     PosteriorSettings,
     describe_tumors,
     find_posterior,
@@ -78,7 +79,8 @@ def test_the_intervals_hold_the_truth(scene: Scene, answer: tuple[Fit, Posterior
         assert abs(np.log(found.estimate.mu1 * found.estimate.mu2 / (TRUTH.mu1 * TRUTH.mu2))) < 0.15
         assert posterior.effective > 20
         ranks = {name: posterior.rank(name, one.median) for name, one in posterior.intervals.items()}
-        assert all(abs(rank - 0.5) <= posterior.weights.max() < 0.2 for rank in ranks.values())
+        assert posterior.weights.max() < 0.15
+        assert all(abs(rank - 0.5) <= 0.5 * posterior.weights.max() + 1e-9 for rank in ranks.values())
     assert held >= 18  # of three times seven; six of seven each, 90% are 19
 
 
@@ -119,12 +121,35 @@ def assert_same_tumor(one: Estimate, other: Estimate) -> None:
     assert (one.mu1, one.mu2, *one.origin) == pytest.approx((other.mu1, other.mu2, *other.origin))
 
 
+def test_the_tumors_that_count_are_judged_on_the_fine_grid(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
+    brief = replace(SETTINGS, simulations=120, rounds=4, fine_simulations=50)
+    tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, brief, (2.0, 420.0))
+    places, logs = tumors.sample.places[:12], tumors.sample.log_density[:12]
+    log_posterior = LogPosterior(outlines, tumors.mapping, (2.0, 420.0))
+    np.testing.assert_allclose(logs, log_posterior.on_fine_grid(places)[0])
+    assert len(tumors.sample.places) >= 50 and np.abs(logs - log_posterior.by_stand_ins(places)[0]).max() > 0.1
+
+    def nowhere(self: LogPosterior, places: np.ndarray) -> tuple[np.ndarray, list[None]]:
+        return np.full(len(places), -np.inf), [None] * len(places)
+
+    monkeypatch.setattr(LogPosterior, "on_fine_grid", nowhere)
+    with pytest.raises(NothingPossibleError, match="no tumor around"):
+        sample_tumors(outlines, scene.fine.atlas, TRUTH, brief)
+    alike = sample_tumors(outlines, scene.coarse.atlas, TRUTH, brief)  # no finer grid to ask
+    assert np.isfinite(alike.sample.log_density).any()
+    monkeypatch.undo()
+    monkeypatch.setattr(LogPosterior, "by_stand_ins", nowhere)  # stand-ins may be wrong
+    assert np.isfinite(sample_tumors(outlines, scene.fine.atlas, TRUTH, brief).sample.log_density).any()
+
+
 def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
     outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
     tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, replace(SETTINGS, simulations=120, rounds=4))
-    mean, probable, *members = pick(tumors, replace(SETTINGS, members=10))
-    assert len(members) == 10
-    assert probable == tumors.mapping.meant(tumors.sample.places[np.argmax(tumors.sample.log_density)])
+    mean, *others = pick(tumors, replace(SETTINGS, members=10))
+    members = others[-10:]
+    probable = tumors.mapping.meant(tumors.sample.places[np.argmax(tumors.sample.log_density)])
+    assert others.index(probable) == 0 if len(others) == 11 else probable in members
     middle = np.average(tumors.sample.places, axis=0, weights=tumors.sample.weights)
     assert_same_tumor(mean, tumors.mapping.meant(middle))
     candidates = grow_ensemble([mean, *members], scene.fine.atlas)
@@ -168,11 +193,12 @@ def test_a_mean_outside_the_brain_is_no_candidate(scene: Scene) -> None:
     outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
     tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, replace(SETTINGS, simulations=120, rounds=4))
     settings = replace(SETTINGS, members=10)
-    assert len(pick(tumors, settings)) == 12
+    with_mean = pick(tumors, settings)
+    assert len(with_mean) in (11, 12)  # the most probable one may be drawn
     places = tumors.sample.places.copy()
     places[:, 2] += 2 * scene.fine.atlas.grid.extent[0] / STEPS[2]  # out of the cube
     apart = replace(tumors, sample=replace(tumors.sample, places=places))
-    assert len(pick(apart, settings)) == 11  # the most probable one was one of the sample, and so possible
+    assert len(pick(apart, settings)) == len(with_mean) - 1
 
 
 def test_what_was_not_sampled_is_certain_in_the_maps(answer: tuple[Fit, Posterior]) -> None:

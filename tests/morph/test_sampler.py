@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from engine import random_stream
-from morph.sampler import Sample, explore, flattened, normalized
+from morph.sampler import ENOUGH, NoneFoundError, Proposal, Sample, explore, flattened, normalized
 
 
-def around_zero(scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def around_zero(scales: np.ndarray) -> Proposal:
     return np.zeros(len(scales)), np.diag(scales**2)
 
 
@@ -54,10 +54,10 @@ def test_sampling_goes_on_while_its_points_are_worth_too_few() -> None:
 
     wide, narrow = within(np.full(5, 0.4)), within(np.array([0.01, 0.02, 0.2, 0.2, 0.2]))
     assert len(wide.places) == 200
-    assert 200 < len(narrow.places) < 600 and narrow.effective >= 20
+    assert 200 < len(narrow.places) < 600 and narrow.effective >= ENOUGH
     np.testing.assert_allclose(narrow.weights @ narrow.places, center, atol=0.1)
     endless = within(np.full(5, 1e-4))
-    assert len(endless.places) == 600 and endless.effective < 20
+    assert len(endless.places) == 600 and endless.effective < ENOUGH
 
 
 def test_nothing_possible_is_said_after_the_points_asked_for() -> None:
@@ -67,7 +67,7 @@ def test_nothing_possible_is_said_after_the_points_asked_for() -> None:
         asked.append(len(places))
         return np.full(len(places), -np.inf)
 
-    with pytest.raises(ValueError, match="no proposed point"):
+    with pytest.raises(NoneFoundError, match="no proposed point"):
         explore(nowhere, around_zero(np.ones(2)), 40, 4, random_stream(0))
     assert sum(asked) == 40
 
