@@ -7,9 +7,9 @@ With `json=` an interrupted run goes on where it was.
 Tumors of the prior are grown in the atlas on the full grid (1.8 mm) and seen through two random thresholds, as outlines
 drawn with errors of 1 mm. The search and the posterior run as for a patient, on the half and the full grid, and get
 only the outlines; but the sizes that a tumor can have are the prior's, which a patient with a smaller core may fall
-below. The anatomy is the true one, and the errors of the outlines go together over the length that the likelihood assumes
-(`correlation=`; `drawn=` draws them over another one), so half of many cases should lie in their 50% interval, and the
-rank of the truth among the sampled tumors should be uniform. Not exactly: the likelihood counts independent
+below. The anatomy is the true one, and the errors of the outlines go together over the length that the likelihood
+assumes (`correlation=`; `drawn=` draws them over another one), so half of many cases should lie in their 50% interval,
+and the rank of the truth among the sampled tumors should be uniform. Not exactly: the likelihood counts independent
 observations instead of inverting the correlation, and averages over the size of the errors, which here is known. What
 registration and an unknown anatomy add is measured by `benches/twins.py`.
 """
