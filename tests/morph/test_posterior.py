@@ -34,7 +34,7 @@ from tests.morph.same_place import tiny_brain
 
 TRUTH = Estimate(7.0, 4.0, (0.44, 0.47, 0.5))
 THRESHOLDS = (0.7, 0.2)
-SETTINGS = PosteriorSettings(simulations=600, rounds=8, fine_simulations=200, members=24, correlation=8.0, seed=3)
+SETTINGS = PosteriorSettings(simulations=600, rounds=8, fine_simulations=400, members=24, correlation=8.0, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +79,7 @@ def test_the_intervals_hold_the_truth(scene: Scene, answer: tuple[Fit, Posterior
         assert abs(np.log(found.estimate.mu1 * found.estimate.mu2 / (TRUTH.mu1 * TRUTH.mu2))) < 0.15
         assert posterior.effective > 20
         ranks = {name: posterior.rank(name, one.median) for name, one in posterior.intervals.items()}
-        assert posterior.weights.max() < 0.15
-        assert all(abs(rank - 0.5) <= 0.5 * posterior.weights.max() + 1e-9 for rank in ranks.values())
+        assert all(abs(rank - 0.5) < 0.03 for rank in ranks.values())
     assert held >= 18  # of three times seven; six of seven each, 90% are 19
 
 
@@ -117,6 +116,21 @@ def test_where_no_tumor_is_possible_the_best_fit_is_delivered(scene: Scene, monk
     assert (check.name, check.verdict, check.value) == ("posterior_sampled", "warn", 0.0)
 
 
+def test_the_most_probable_tumor_is_a_candidate_once(scene: Scene) -> None:
+    outlines, settings = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation), replace(SETTINGS, members=10)
+    brief = replace(SETTINGS, simulations=120, rounds=4, fine_simulations=50)
+    tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, brief)
+    best = int(np.argmax(tumors.sample.log_density))
+    alone = np.arange(len(tumors.sample.weights)) == best
+    for weights, count in (
+        (1.0 * alone, 11),
+        (~alone * tumors.sample.weights / tumors.sample.weights[~alone].sum(), 12),
+    ):
+        _, *others = pick(replace(tumors, sample=replace(tumors.sample, weights=weights)), settings)
+        assert len(others) + 1 == count  # drawn by its weight, or put before those that were
+        assert_same_tumor(others[0], tumors.mapping.meant(tumors.sample.places[best]))
+
+
 def assert_same_tumor(one: Estimate, other: Estimate) -> None:
     assert (one.mu1, one.mu2, *one.origin) == pytest.approx((other.mu1, other.mu2, *other.origin))
 
@@ -148,8 +162,6 @@ def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
     tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, replace(SETTINGS, simulations=120, rounds=4))
     mean, *others = pick(tumors, replace(SETTINGS, members=10))
     members = others[-10:]
-    probable = tumors.mapping.meant(tumors.sample.places[np.argmax(tumors.sample.log_density)])
-    assert others.index(probable) == 0 if len(others) == 11 else probable in members
     middle = np.average(tumors.sample.places, axis=0, weights=tumors.sample.weights)
     assert_same_tumor(mean, tumors.mapping.meant(middle))
     candidates = grow_ensemble([mean, *members], scene.fine.atlas)
@@ -212,9 +224,10 @@ def test_what_was_not_sampled_is_certain_in_the_maps(answer: tuple[Fit, Posterio
 
 def test_less_sure_outlines_widen_the_intervals(scene: Scene) -> None:
     widths = []
-    for correlation in (3.0, 12.0):
+    brief = replace(SETTINGS, simulations=200, rounds=5, fine_simulations=800)
+    for correlation in (2.0, 12.0):
         outlines = Outlines(scene.drawn, scene.coarse.atlas, correlation)
-        tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, replace(SETTINGS, simulations=200, rounds=5))
+        tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, brief)
         values = describe_tumors(tumors, outlines, lambda points: points, 0)["mu2"]
         low, high = tumors.sample.quantiles(values, np.array([0.05, 0.95]))
         widths.append(high - low)
