@@ -35,13 +35,10 @@ def average_onto(volume: Volume, grid: Grid) -> NDArray[np.float32]:
 
     The mean is taken over equidistant samples, as many along an edge as keep them about a voxel of the volume apart.
     """
-    samples = max(ceil(grid.spacing / float(volume.spacing.min()) - 1e-6), 1)
-    dense = Grid(tuple(n * samples for n in grid.shape), grid.spacing / samples, grid.corner)  # type: ignore[arg-type]
-    places = _places_along_axes(volume.affine, dense.affine, dense.shape)
-    if places is not None:
-        weights = [_linear(p, n) for p, n in zip(places, volume.array.shape, strict=True)]
-        means = [sparse.kron(sparse.eye_array(n), np.full((1, samples), 1 / samples)) for n in grid.shape]
-        return _weighted(volume.array, [m @ w for m, w in zip(means, weights, strict=True)])
+    weights = averaging_weights(volume.affine, volume.array.shape, grid)
+    if weights is not None:
+        return _weighted(volume.array, weights)
+    samples, dense = _samples(volume.affine, grid)
     box = _touched(volume, grid, samples)
     affine = dense.affine.copy()
     affine[:3, 3] += dense.spacing * np.array([side.start for side in box])
@@ -50,6 +47,29 @@ def average_onto(volume: Volume, grid: Grid) -> NDArray[np.float32]:
     result = np.zeros(grid.shape, dtype=np.float32)
     result[tuple(slice(side.start // samples, side.stop // samples) for side in box)] = block_mean(values, samples)
     return result
+
+
+def averaging_weights(affine: NDArray, shape: tuple[int, ...], grid: Grid) -> list[sparse.sparray] | None:
+    """Weights (n, x), (m, y) and (k, z) of a volume's planes in `average_onto`; None if the volume is tilted.
+
+    Args:
+        affine: of the volume.
+        shape: (x, y, z) of the volume.
+        grid: (n, m, k), over whose voxels the mean is wanted.
+    """
+    samples, dense = _samples(affine, grid)
+    places = _places_along_axes(affine, dense.affine, dense.shape)
+    if places is None:
+        return None
+    means = [sparse.kron(sparse.eye_array(n), np.full((1, samples), 1 / samples)) for n in grid.shape]
+    return [mean @ _linear(p, n) for mean, p, n in zip(means, places, shape, strict=True)]
+
+
+def _samples(affine: NDArray, grid: Grid) -> tuple[int, Grid]:
+    """How many samples along an edge of a voxel keep them about a voxel of a volume apart, and their grid."""
+    spacing = float(np.linalg.norm(affine[:3, :3], axis=0).min())
+    samples = max(ceil(grid.spacing / spacing - 1e-6), 1)
+    return samples, Grid(tuple(n * samples for n in grid.shape), grid.spacing / samples, grid.corner)  # type: ignore[arg-type]
 
 
 def bounding_box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:

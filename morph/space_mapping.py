@@ -17,16 +17,16 @@ optimization, IEEE Transactions on Microwave Theory and Techniques 42 (1994) 253
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
-from engine import Atlas, Grid, nearest_tissue, simulate
-from engine.grid import block_mean
+from engine import Atlas, nearest_tissue, simulate
 from morph.evidence import Estimate
 from morph.refine import STEPS, at_place
-from morph.resample import average_onto
-from morph.volume import Volume
+from morph.resample import averaging_weights
 
 Place = NDArray[np.float64]
 DIFFERENCES = np.array([0.1, 0.1, 0.2, 0.2, 0.2])
@@ -85,7 +85,7 @@ class SpaceMapping:
 
     def average(self, density: NDArray[np.float32]) -> NDArray[np.float32]:
         """A density (x, y, z) of the fine grid, averaged over the tissue of the coarse one, (n,)."""
-        return _averaged(density, self.fine, self.coarse)[0].astype(np.float32)
+        return _averaging(self.fine, self.coarse).of(density).astype(np.float32)
 
     def correct(self, density: NDArray[np.float32]) -> NDArray[np.float32]:
         """Densities of a stand-in as the fine grid would show them, both (n,) over the tissue of the coarse grid."""
@@ -126,7 +126,8 @@ def _difference(
     if coarse.grid == fine.grid:
         return np.zeros(len(STEPS)), np.zeros(int(coarse.tissue.sum()))
     meant = simulate([_in_tissue(center, place, fine).parameters()], fine).density[0]
-    wanted, present = _averaged(meant, fine, coarse)
+    averaging = _averaging(fine, coarse)
+    wanted = averaging.of(meant)
 
     def grow(differences: list[Place]) -> NDArray[np.float64]:
         tumors = [_in_tissue(center, place + d, coarse).parameters() for d in differences]
@@ -144,7 +145,7 @@ def _difference(
             break
         found, density = found + SHORTER[best] * step, tried[best]
     odds = np.clip(_log_odds(wanted) - _log_odds(density), -MOST, MOST)
-    return found, np.where(present, odds, 0.0)
+    return found, np.where(averaging.present, odds, 0.0)
 
 
 def _damped_step(slopes: NDArray[np.float64], missing: NDArray[np.float64]) -> Place:
@@ -165,19 +166,33 @@ def _in_tissue(center: Estimate, place: Place, atlas: Atlas) -> Estimate:
     return Estimate(mu1, mu2, nearest_tissue(origin.tolist(), atlas))
 
 
-def _averaged(
-    density: NDArray[np.float32], fine: Atlas, coarse: Atlas
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """A density of the fine grid, averaged over the tissue in each coarse tissue voxel; where there is any; (n,)."""
-    tissue = fine.tissue.astype(np.float32)
-    held, share = (_onto(values, fine.grid, coarse.grid)[coarse.tissue] for values in (density * tissue, tissue))
-    mean = np.divide(held, share, out=np.zeros_like(held), where=share > 0).astype(np.float64)
-    return mean, share > 0
+@dataclass(frozen=True, eq=False)
+class Averaging:
+    """Means of a density of the fine grid over the tissue in each coarse tissue voxel.
+
+    Attributes:
+        tissue: flat places of the fine grid's tissue voxels, (m,).
+        weights: of these in every mean, (n, m).
+        present: whether there is any tissue to average, (n,).
+    """
+
+    tissue: NDArray[np.intp]
+    weights: sparse.csr_array
+    present: NDArray[np.bool_]
+
+    def of(self, density: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The means (n,) of a density (x, y, z)."""
+        return np.asarray(self.weights @ density.reshape(-1)[self.tissue])
 
 
-def _onto(values: NDArray[np.float32], fine: Grid, coarse: Grid) -> NDArray[np.float32]:
-    """Means over the voxels of a coarser grid."""
-    factor = round(coarse.spacing / fine.spacing)
-    if all(n == m * factor for n, m in zip(fine.shape, coarse.shape, strict=True)):
-        return block_mean(values, factor)
-    return average_onto(Volume(values, fine.affine), coarse)
+@lru_cache(maxsize=4)
+def _averaging(fine: Atlas, coarse: Atlas) -> Averaging:
+    """The means from one brain onto another, kept for the next call."""
+    along_axes = averaging_weights(fine.grid.affine, fine.grid.shape, coarse.grid)
+    assert along_axes is not None  # no grid is tilted
+    along_x, along_y, along_z = along_axes
+    rows, tissue = np.flatnonzero(coarse.tissue), np.flatnonzero(fine.tissue)
+    weights = sparse.kron(sparse.kron(along_x, along_y), along_z, "csr")[rows][:, tissue]
+    share = weights.sum(axis=1)
+    scale = np.divide(1, share, out=np.zeros_like(share), where=share > 0)
+    return Averaging(tissue, sparse.csr_array(sparse.diags_array(scale) @ weights), share > 0)

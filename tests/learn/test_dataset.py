@@ -222,6 +222,5 @@ def test_drawn_masks_come_in_training_only_and_again(store: Store, joint: Target
 def test_training_and_test_never_share_thresholds_or_samples(store: Store, joint: Targets, crop: Crop) -> None:
     rows = {split: set(split_rows(store, split).tolist()) for split in ("train", "val", "test")}
     assert not (rows["train"] & rows["test"] or rows["train"] & rows["val"] or rows["val"] & rows["test"])
-    drawn = {make_dataset(store, joint, crop, seed=0).thresholds(i) for i in range(len(store))}
-    fixed = {make_dataset(store, joint, crop, fixed_thresholds=True).thresholds(i) for i in range(len(store))}
-    assert not drawn & fixed
+    drawn, fixed = make_dataset(store, joint, crop, seed=0), make_dataset(store, joint, crop, fixed_thresholds=True)
+    assert not {drawn.thresholds(i) for i in range(len(store))} & {fixed.thresholds(i) for i in range(len(store))}
