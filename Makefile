@@ -14,7 +14,7 @@ demo: $(READY) ## grow a known tumor in another brain and infer it; writes resul
 	$(BIN)/python -m morph.run demo=true out=results/demo
 
 test: $(READY) ## run the test suite (pytest -m slow runs the long validations instead)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --durations 40
 
 check: lint types contracts docs ## run every static check
 
