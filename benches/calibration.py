@@ -7,11 +7,11 @@ With `json=` an interrupted run goes on where it was.
 Tumors of the prior are grown in the atlas on the full grid (1.8 mm) and seen through two random thresholds, as outlines
 drawn with errors of 1 mm. The search and the posterior run as for a patient, on the half and the full grid, and get
 only the outlines; but the sizes that a tumor can have are the prior's, which a patient with a smaller core may fall
-below. The anatomy is the true one, and the errors of the outlines go together over the length that the likelihood
-assumes (`correlation=`; `drawn=` draws them over another one), so half of many cases should lie in their 50% interval,
-and the rank of the truth among the sampled tumors should be uniform. Not exactly: the likelihood counts independent
-observations instead of inverting the correlation, and averages over the size of the errors, which here is known. What
-registration and an unknown anatomy add is measured by `benches/twins.py`.
+below. The anatomy is the true one. Half of many cases should lie in their 50% interval, and the rank of the truth among
+the sampled tumors should be uniform. Not exactly: the likelihood counts independent observations of an outline
+(`observations=`), where these errors go together over `correlation=` mm (the Gauss of the field that moves it), and
+averages over the size of the errors, which here is known. What registration and an unknown anatomy add is measured by
+`benches/twins.py`.
 """
 
 from __future__ import annotations
@@ -53,12 +53,14 @@ from morph.twin import SMALLEST_CORE
 from morph.twin_images import DEVIATION, draw_outline
 from morph.volume import Volume
 
+CORRELATION = 17.0
+"""Gauss [mm] of the errors: they move much of an outline together, as those of a registration do (ours)."""
 DRAWN = 2
 """Voxels of a drawn outline along the edge of one of the full grid: 0.9 mm."""
 MARGIN = 30.0
 """Image [mm] around the largest edema that can be seen; tissue beyond it counts as far outside."""
 SHARES = (0.5, 0.9)
-DECISIVE = ("seed", "search", "simulations", "rounds", "fine_simulations", "correlation", "drawn", "weights")
+DECISIVE = ("seed", "search", "simulations", "rounds", "fine_simulations", "observations", "correlation", "weights")
 """Settings that change a case."""
 
 
@@ -71,8 +73,8 @@ def main() -> None:
         "simulations": PosteriorSettings().simulations,
         "rounds": PosteriorSettings().rounds,
         "fine_simulations": PosteriorSettings().fine_simulations,
-        "correlation": PosteriorSettings().correlation,
-        "drawn": None,
+        "observations": PosteriorSettings().observations,
+        "correlation": CORRELATION,
         "weights": "auto",
         "processes": 2,
         "plot": None,
@@ -139,13 +141,12 @@ def judge_case(work: tuple[int, int, dict[str, Any]]) -> dict[str, Any]:
     atlas, fine = brain.coarse, brain.fine
     row = accept_rows(range(number, number + 1), seed, "converged", fine, PRIOR, choose_backend("cpu"))[0][0]
     truth = row["parameters"]
-    length = settings["correlation"] if settings["drawn"] is None else settings["drawn"]
-    drawn, thresholds = draw(row["density"].astype(np.float32), fine, seed, number, length)
+    drawn, thresholds = draw(row["density"].astype(np.float32), fine, seed, number, settings["correlation"])
     shares = [majority(average_onto(mask, atlas.grid)) for mask in (drawn.core, drawn.edema)]
     start = estimate_tumor(shares[0], shares[1], brain)
     evidence = Evidence(shares[0], shares[1], atlas)
     found = refine(evidence, evidence, start, RefinementSettings(settings["search"], 0, seed=number))
-    outlines = Outlines(drawn, atlas, settings["correlation"])
+    outlines = Outlines(drawn, atlas, settings["observations"])
     sampling = PosteriorSettings(settings["simulations"], settings["rounds"], settings["fine_simulations"], seed=number)
     tumors = sample_tumors(outlines, fine, found.estimate, sampling, PRIOR.size)
     numbers = describe_tumors(tumors, outlines, lambda world: world, number)

@@ -3,11 +3,10 @@
 An outline is drawn with errors, and a model's front is never quite where the tumor's is. Let d [mm] be the distance
 from the simulated front to the observed outline along it, and S the integral of d² over the outline. Where the errors
 have standard deviation s, an outline that is as good as n independent observations has
--2 log L = n S / (area s²) + n log s². Errors that are correlated over a length l, as exp(-(distance / 2 l)²), make n
-grow with area / l² as far as the mean of d² is concerned. But a tumor's numbers move few, smooth modes of an outline:
-how large it is, where it lies. On a large one most of n is in other modes; on a small one, where smooth errors are
-nearly the same everywhere, place and shape are known better than n says. So n grows with the outline's diameter
-instead (`OBSERVATIONS`).
+-2 log L = n S / (area s²) + n log s². Errors that go together over a length make n grow with the area as far as the
+mean of d² is concerned. But a tumor's numbers move few, smooth modes of an outline: how large it is, where it lies. On
+a large one most of n is in other modes; on a small one, where smooth errors are nearly the same everywhere, place and
+shape are known better than n says. So n is the same for all outlines, but for ones with hardly any area (`PATCH`).
 
 S needs no front: it is twice the integral of the distance to the outline over the tissue that is inside one and outside
 the other. Where an outline follows the edge of tissue it says nothing: that part of its area does not count, nor does a
@@ -15,13 +14,13 @@ thin sheet of tissue that it leaves along the edge, for in what is not tissue no
 and edema share an outline, the edema's was drawn there or was pushed out by the core's, which belongs to it: it only
 says that the edema ends there or before. Taken at their word such outlines lie too far apart. How large s is,
 nobody knows; with a flat prior of log s², L = (S + S_0)^(-n / 2), where S_0 stands for the errors of the grid. So the
-misfit that remains widens the answer by itself. Counting observations instead of inverting the correlation makes it a
-working likelihood: `benches/calibration.py` holds it against known tumors.
+misfit that remains widens the answer by itself. Counting observations instead of modeling how errors go together makes
+it a working likelihood: `benches/calibration.py` and `benches/twins.py` hold it against known tumors.
 
 The densities at which T1Gd and FLAIR begin to show tumor are uniform in their ranges and independent, and L is their
 mean over both.
 
-Source: ours; the correlation is that of smoothed white noise, the flat prior of a logarithm is Jeffreys'.
+Source: ours; the flat prior of a logarithm is Jeffreys'.
 """
 
 from __future__ import annotations
@@ -42,10 +41,8 @@ from morph.volume import Volume
 GRID_ERROR = 0.1
 """Standard deviation [voxels] of a front on the coarse grid: sets S_0 (ours: ten tumors of the atlas at 3.6 mm against
 1.8 mm, after `morph.space_mapping`, were .05 to .15 off on average)."""
-OBSERVATIONS = 1.65
-"""n l / sqrt(area) (ours: chosen on known tumors, see `benches/calibration.py`. With n = area / (4.5 l²) small tumors
-were told apart too little and large ones too well: 90% intervals held 92%, 85% and 76% of the numbers of 92 tumors in
-thirds by the size of their edema)."""
+PATCH = 50.0
+"""Least area [mm²] of an observation: what is left of an outline that follows the edge of tissue says little (ours)."""
 ISOTROPIC = 0.1
 """Difference of voxel edges, as a share of the shortest, up to which voxels count as cubes (ours)."""
 FAR = np.float32(100.0)
@@ -78,7 +75,7 @@ class Outline:
     Attributes:
         distance: to the outline [mm], positive inside, 0 where nothing is known, (n,) over the tissue voxels.
         thresholds: densities at which it may have been seen, (m,).
-        observations: n, independent ones that it is worth.
+        observations: n, independent ones that it is taken to be worth.
         floor: S_0 [mm⁴].
         voxel_volume: [mm³].
     """
@@ -127,18 +124,18 @@ class Judgment:
 class Outlines:
     """Both outlines of a patient on one grid."""
 
-    def __init__(self, drawn: Drawn, atlas: Atlas, correlation: float) -> None:
+    def __init__(self, drawn: Drawn, atlas: Atlas, observations: float) -> None:
         """Bring two masks onto the tissue of a grid.
 
         Args:
             drawn: in the world of `atlas`.
             atlas: the brain that tumors are simulated in.
-            correlation: l [mm].
+            observations: n, of each outline; fewer are less sure.
         """
         self.atlas = atlas
         core, edema = (mask.array > 0 for mask in (drawn.core, drawn.edema))
         self.core, self.edema = (
-            _outline(drawn, mask, hidden, atlas, bounds, correlation)
+            _outline(drawn, mask, hidden, atlas, bounds, observations)
             for mask, hidden, bounds in (
                 (core, np.zeros_like(core), CORE_THRESHOLD_RANGE),
                 (edema, _hidden(core, edema, drawn.core.spacing), EDEMA_THRESHOLD_RANGE),
@@ -217,7 +214,7 @@ def _sheets(mask: NDArray[np.bool_], beyond: NDArray[np.bool_], spacing: NDArray
 
 
 def _outline(
-    drawn: Drawn, mask: NDArray[np.bool_], hidden: NDArray[np.bool_], atlas: Atlas, bounds: Range, correlation: float
+    drawn: Drawn, mask: NDArray[np.bool_], hidden: NDArray[np.bool_], atlas: Atlas, bounds: Range, observations: float
 ) -> Outline:
     """One mask's outline on the tissue of a grid; what is `hidden` may lie inside or outside."""
     count = round((bounds[1] - bounds[0]) / THRESHOLD_STEP) + 1
@@ -227,8 +224,8 @@ def _outline(
     if hidden.any():
         distance = _mean_on(np.where(hidden, 0, away), drawn, atlas)
     floor = max(area, spacing**2) * (GRID_ERROR * spacing) ** 2
-    observations = max(OBSERVATIONS * np.sqrt(area) / correlation, 1.0)
-    return Outline(distance, np.linspace(*bounds, count), float(observations), floor, spacing**3)
+    worth = max(min(observations, area / PATCH), 1.0)
+    return Outline(distance, np.linspace(*bounds, count), worth, floor, spacing**3)
 
 
 def _area(distance: NDArray[np.float64], spacing: float) -> float:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from engine import Atlas, Grid, random_stream
-from morph.outlines import FAR, OBSERVATIONS, SHEET, Drawn, Outlines, _sheets, signed_distance
-from morph.twin_images import CORRELATION
+from morph.outlines import FAR, PATCH, SHEET, Drawn, Outlines, _sheets, signed_distance
 from morph.volume import Volume
 
 GRID = Grid((40, 40, 40), 2.0)
+N = 9.0
+"""Observations."""
 
 
 def ball(radius: float, spacing: float = 1.0) -> Volume:
@@ -59,7 +60,7 @@ def test_signed_distance_of_a_ball_is_its_own() -> None:
 
 @pytest.mark.parametrize("shift", [-4.0, -2.0, 2.0, 4.0])
 def test_misfit_of_a_shifted_front_is_its_squared_distance_over_the_outline(shift: float) -> None:
-    outlines = Outlines(drawn(ball(18.0), ball(24.0)), brain(), CORRELATION)
+    outlines = Outlines(drawn(ball(18.0), ball(24.0)), brain(), N)
     threshold = int(np.argmin(np.abs(outlines.edema.thresholds - 0.3)))
     radius = 24.0 + shift
     density = front(radius - (at(0, 0.3)))
@@ -72,8 +73,8 @@ def test_misfit_of_a_shifted_front_is_its_squared_distance_over_the_outline(shif
 
 @pytest.mark.parametrize(("radius", "free"), [(20.0, True), (28.0, False)])
 def test_an_edema_that_ends_where_the_core_ends_may_end_before(radius: float, free: bool) -> None:
-    apart = Outlines(drawn(ball(18.0), ball(24.0)), brain(), CORRELATION)
-    whole = Outlines(drawn(ball(24.0), ball(24.0)), brain(), CORRELATION)
+    apart = Outlines(drawn(ball(18.0), ball(24.0)), brain(), N)
+    whole = Outlines(drawn(ball(24.0), ball(24.0)), brain(), N)
     density = front(radius - at(0, 0.3)).ravel()
     threshold = int(np.argmin(np.abs(whole.edema.thresholds - 0.3)))
     bound, seen = whole.edema.misfits(density)[threshold], apart.edema.misfits(density)[threshold]
@@ -85,18 +86,19 @@ def test_only_the_shared_part_of_an_outline_says_less() -> None:
     edema = ball(24.0)
     x = np.indices(edema.array.shape)[0]
     core = edema.with_array(edema.array * (x > 40))  # one half of the edema
-    half = Outlines(drawn(core, edema), brain(), CORRELATION)
-    whole = Outlines(drawn(ball(10.0), edema), brain(), CORRELATION)
+    half = Outlines(drawn(core, edema), brain(), N)
+    whole = Outlines(drawn(ball(10.0), edema), brain(), N)
     density = front(20.0 - at(0, 0.3)).ravel()
     threshold = int(np.argmin(np.abs(half.edema.thresholds - 0.3)))
     share = half.edema.misfits(density)[threshold] / whole.edema.misfits(density)[threshold]
     assert share == pytest.approx(0.5, abs=0.06)
 
 
-def test_a_larger_outline_is_worth_more_observations() -> None:
-    outlines = Outlines(drawn(ball(18.0), ball(24.0)), brain(), CORRELATION)
-    assert outlines.core.observations == pytest.approx(OBSERVATIONS * np.sqrt(4 * np.pi) * 18.0 / CORRELATION, rel=0.1)
-    assert outlines.edema.observations == pytest.approx(OBSERVATIONS * np.sqrt(4 * np.pi) * 24.0 / CORRELATION, rel=0.1)
+def test_outlines_are_worth_the_same_but_for_tiny_ones() -> None:
+    outlines = Outlines(drawn(ball(4.0), ball(24.0)), brain(), N)
+    assert outlines.core.observations == pytest.approx(4 * np.pi * 4.0**2 / PATCH, rel=0.5)  # two voxels of radius
+    assert outlines.edema.observations == N
+    assert Outlines(drawn(ball(1.5), ball(24.0)), brain(), N).core.observations == 1
 
 
 def edged(radius: float) -> tuple[Atlas, np.ndarray]:
@@ -115,17 +117,17 @@ def edged(radius: float) -> tuple[Atlas, np.ndarray]:
 @pytest.mark.parametrize("edge", [24.0, 25.0, 26.0])
 def test_where_tissue_ends_there_is_no_outline_to_be_wrong_about(edge: float) -> None:
     """One half of the outline has tissue beyond it, the other half follows the edge of tissue, or nearly so."""
-    free = Outlines(drawn(ball(18.0), ball(24.0)), brain(), CORRELATION)
+    free = Outlines(drawn(ball(18.0), ball(24.0)), brain(), N)
     atlas, matter = edged(edge)
-    held = Outlines(replace(drawn(ball(18.0), ball(24.0)), matter=matter), atlas, CORRELATION)
-    assert held.edema.observations == pytest.approx(free.edema.observations / np.sqrt(2), rel=0.15)
+    held = Outlines(replace(drawn(ball(18.0), ball(24.0)), matter=matter), atlas, N)
+    assert held.edema.floor == pytest.approx(free.edema.floor / 2, rel=0.25)
 
 
 def test_a_sheet_that_is_left_along_the_edge_of_tissue_is_no_error_of_the_front() -> None:
     """The front fills the half ball to the edge; the outline was drawn 2 mm inside of it on that side."""
     atlas, matter = edged(26.0)
-    known = Outlines(replace(drawn(ball(18.0), ball(24.0)), matter=matter), atlas, CORRELATION)
-    taken = Outlines(drawn(ball(18.0), ball(24.0)), atlas, CORRELATION)
+    known = Outlines(replace(drawn(ball(18.0), ball(24.0)), matter=matter), atlas, N)
+    taken = Outlines(drawn(ball(18.0), ball(24.0)), atlas, N)
     x, y, z = np.indices(GRID.shape)
     filled = (np.hypot(np.hypot(x - 19.5, y - 19.5), z - 19.5) <= 12) | (x >= 20)
     density = np.where(filled, 0.9, 0.0)[atlas.tissue].astype(np.float32)
@@ -149,7 +151,7 @@ def test_what_is_a_sheet_is_told_in_millimetres_to_half_a_voxel(spacing: float) 
 def test_where_no_image_is_tissue_is_far_from_any_outline() -> None:
     whole = ball(24.0)
     cut = Volume(whole.array[:, :, : whole.array.shape[2] // 2 + 1].copy(), whole.affine)
-    distance = Outlines(drawn(cut, cut), brain(), 10.0).core.distance.reshape(GRID.shape)
+    distance = Outlines(drawn(cut, cut), brain(), N).core.distance.reshape(GRID.shape)
     assert np.all(distance[:, :, 22:] == -FAR)
     assert np.all(distance[:, :, :20] > -FAR)
 
@@ -165,32 +167,32 @@ def test_a_voxel_at_the_edge_is_as_far_from_the_outline_as_its_tissue() -> None:
     ones = np.ones((5, 4, 4), np.float32)
     atlas = Atlas(ones, 0 * ones, 0 * ones, Grid((5, 4, 4), 2.0), "row")
     drawn = Drawn(Volume(mask, affine), Volume(mask, affine), matter)
-    row = Outlines(drawn, atlas, CORRELATION).core.distance.reshape(5, 4, 4)[:, 2, 2]
+    row = Outlines(drawn, atlas, N).core.distance.reshape(5, 4, 4)[:, 2, 2]
     assert row[:3] == pytest.approx([6.0, 4.0, 2.5])  # of the third voxel only the first half is tissue
     assert row[3] == 0 and row[4] == pytest.approx(-2.0)  # no tissue in the image: nothing is known
 
 
 def test_the_right_front_is_the_most_probable_one_and_its_thresholds_too() -> None:
     width = 3.0
-    outlines = Outlines(drawn(ball(at(20, 0.7)), ball(at(20, 0.2))), brain(), CORRELATION)
+    outlines = Outlines(drawn(ball(at(20, 0.7)), ball(at(20, 0.2))), brain(), N)
     judged = {radius: outlines.judge(front(radius, width).ravel()) for radius in (16, 18, 20, 22, 24)}
     assert max(judged, key=lambda radius: judged[radius].log_likelihood) == 20
     assert outlines.core.thresholds[judged[20].core.argmax()] == pytest.approx(0.7, abs=0.06)
     assert outlines.edema.thresholds[judged[20].edema.argmax()] == pytest.approx(0.2, abs=0.06)
 
 
-def test_a_larger_correlation_is_less_sure() -> None:
+def test_fewer_observations_are_less_sure() -> None:
     fronts = [front(radius).ravel() for radius in (20, 24)]
-    sure, unsure = (Outlines(drawn(ball(17.5), ball(24.0)), brain(), correlation) for correlation in (4.0, 16.0))
+    sure, unsure = (Outlines(drawn(ball(17.5), ball(24.0)), brain(), count) for count in (20.0, 5.0))
     gaps = [o.judge(fronts[0]).log_likelihood - o.judge(fronts[1]).log_likelihood for o in (sure, unsure)]
     assert gaps[0] > 2 * gaps[1] > 0
 
 
 def test_no_tumor_at_all_is_judged_too() -> None:
-    judged = Outlines(drawn(ball(18.0), ball(24.0)), brain(), CORRELATION).judge(np.zeros(64000, np.float32))
+    judged = Outlines(drawn(ball(18.0), ball(24.0)), brain(), N).judge(np.zeros(64000, np.float32))
     assert np.isfinite(judged.log_likelihood)
     noise = random_stream(0).uniform(size=64000).astype(np.float32)
-    assert np.isfinite(Outlines(drawn(ball(18.0), ball(24.0)), brain(), CORRELATION).judge(noise).log_likelihood)
+    assert np.isfinite(Outlines(drawn(ball(18.0), ball(24.0)), brain(), N).judge(noise).log_likelihood)
 
 
 def test_distances_in_slices_are_taken_to_the_faces_between_voxels() -> None:
@@ -207,7 +209,7 @@ def test_an_outline_at_the_edge_of_the_image_is_as_far_as_the_image_says() -> No
     whole = ball(24.0)
     cut = Volume(whole.array[:, :, : whole.array.shape[2] // 2 + 1].copy(), whole.affine)
     atlas = brain()
-    seen, known = Outlines(drawn(cut, cut), atlas, 10.0), Outlines(drawn(whole, whole), atlas, 10.0)
+    seen, known = Outlines(drawn(cut, cut), atlas, N), Outlines(drawn(whole, whole), atlas, N)
     x, y, z = np.indices(GRID.shape)
     ball_below_the_cut = (np.hypot(np.hypot(x - 19.5, y - 19.5), z - 19.5) * GRID.spacing <= 24) & (z <= 20)
     apart = np.abs(seen.core.distance - known.core.distance)[ball_below_the_cut[atlas.tissue]]

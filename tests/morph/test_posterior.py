@@ -34,7 +34,7 @@ from tests.morph.same_place import tiny_brain
 
 TRUTH = Estimate(7.0, 4.0, (0.44, 0.47, 0.5))
 THRESHOLDS = (0.7, 0.2)
-SETTINGS = PosteriorSettings(simulations=600, rounds=8, fine_simulations=400, members=24, correlation=8.0, seed=3)
+SETTINGS = PosteriorSettings(simulations=600, rounds=8, fine_simulations=400, members=24, observations=14.0, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_where_no_tumor_is_possible_the_best_fit_is_delivered(scene: Scene, monk
 
 
 def test_the_most_probable_tumor_is_a_candidate_once(scene: Scene) -> None:
-    outlines, settings = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation), replace(SETTINGS, members=10)
+    outlines, settings = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.observations), replace(SETTINGS, members=10)
     brief = replace(SETTINGS, simulations=120, rounds=4, fine_simulations=50)
     tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, brief)
     best = int(np.argmax(tumors.sample.log_density))
@@ -136,7 +136,7 @@ def assert_same_tumor(one: Estimate, other: Estimate) -> None:
 
 
 def test_the_tumors_that_count_are_judged_on_the_fine_grid(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
+    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.observations)
     brief = replace(SETTINGS, simulations=120, rounds=4, fine_simulations=50)
     tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, brief, (2.0, 420.0))
     places, logs = tumors.sample.places[:12], tumors.sample.log_density[:12]
@@ -158,7 +158,7 @@ def test_the_tumors_that_count_are_judged_on_the_fine_grid(scene: Scene, monkeyp
 
 
 def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
-    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
+    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.observations)
     tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, replace(SETTINGS, simulations=120, rounds=4))
     mean, *others = pick(tumors, replace(SETTINGS, members=10))
     members = others[-10:]
@@ -202,7 +202,7 @@ def test_a_tumor_between_two_groups_comes_with_a_warning() -> None:
 
 
 def test_a_mean_outside_the_brain_is_no_candidate(scene: Scene) -> None:
-    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
+    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.observations)
     tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, replace(SETTINGS, simulations=120, rounds=4))
     settings = replace(SETTINGS, members=10)
     with_mean = pick(tumors, settings)
@@ -225,8 +225,8 @@ def test_what_was_not_sampled_is_certain_in_the_maps(answer: tuple[Fit, Posterio
 def test_less_sure_outlines_widen_the_intervals(scene: Scene) -> None:
     widths = []
     brief = replace(SETTINGS, simulations=200, rounds=5, fine_simulations=800)
-    for correlation in (2.0, 12.0):
-        outlines = Outlines(scene.drawn, scene.coarse.atlas, correlation)
+    for observations in (40.0, 6.0):
+        outlines = Outlines(scene.drawn, scene.coarse.atlas, observations)
         tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, brief)
         values = describe_tumors(tumors, outlines, lambda points: points, 0)["mu2"]
         low, high = tumors.sample.quantiles(values, np.array([0.05, 0.95]))
@@ -235,7 +235,7 @@ def test_less_sure_outlines_widen_the_intervals(scene: Scene) -> None:
 
 
 def test_a_tumor_without_a_dense_core_is_impossible_whatever_the_outlines_say(scene: Scene) -> None:
-    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
+    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.observations)
     for tumor, possible in ((TRUTH, True), (Estimate(5.0, 2.6, TRUTH.origin), False)):
         mapping = map_space(outlines.atlas, outlines.atlas, tumor)
         log, seen = LogPosterior(outlines, mapping, (2.0, 420.0)).by_stand_ins(np.zeros((1, 5)))
@@ -250,7 +250,7 @@ def test_a_narrow_front_is_judged_as_the_fine_grid_shows_it(scene: Scene) -> Non
     narrow, coarse, fine = Estimate(4.0, 4.5, TRUTH.origin), scene.coarse.atlas, scene.fine.atlas
     density = simulate([narrow.parameters()], fine).density[0]
     drawn = [Volume((density >= t).astype(np.float32), fine.grid.affine) for t in THRESHOLDS]
-    outlines = Outlines(Drawn(*drawn, fine.tissue), coarse, SETTINGS.correlation)
+    outlines = Outlines(Drawn(*drawn, fine.tissue), coarse, SETTINGS.observations)
     mapped, plain = map_space(coarse, fine, narrow).moved_to(np.zeros(5)), map_space(coarse, coarse, narrow)
     mapped = replace(mapped, center=narrow)  # the comparison was made a little beside it
     as_meant, as_coarse = (
@@ -262,7 +262,7 @@ def test_a_narrow_front_is_judged_as_the_fine_grid_shows_it(scene: Scene) -> Non
 
 
 def test_both_grids_are_compared_where_the_fine_one_finds_tumors_probable(scene: Scene) -> None:
-    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.correlation)
+    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.observations)
     mapping = map_space(scene.coarse.atlas, scene.fine.atlas, TRUTH)
     log_posterior = LogPosterior(outlines, mapping, (2.0, 420.0))
     places = np.random.default_rng(1).normal(0, 0.4, (60, 5))
@@ -277,7 +277,7 @@ def test_both_grids_are_compared_where_the_fine_one_finds_tumors_probable(scene:
 
 
 @pytest.mark.parametrize(
-    "given", [{"rounds": 0}, {"simulations": 20}, {"members": 3}, {"fine_simulations": 40}, {"correlation": 0.0}]
+    "given", [{"rounds": 0}, {"simulations": 20}, {"members": 3}, {"fine_simulations": 40}, {"observations": 0.5}]
 )
 def test_settings_that_cannot_be_sampled_are_refused(given: dict[str, float]) -> None:
     with pytest.raises(InputError, match="posterior with"):
