@@ -54,7 +54,7 @@ from morph.twin_images import DEVIATION, draw_outline
 from morph.volume import Volume
 
 CORRELATION = 17.0
-"""Gauss [mm] of the errors: they move much of an outline together, as those of a registration do (ours)."""
+"""Gauss [mm] of the errors: they move much of an outline together (ours; digital twins are drawn with 4 mm)."""
 DRAWN = 2
 """Voxels of a drawn outline along the edge of one of the full grid: 0.9 mm."""
 MARGIN = 30.0

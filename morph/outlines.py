@@ -6,7 +6,7 @@ have standard deviation s, an outline that is as good as n independent observati
 -2 log L = n S / (area s²) + n log s². Errors that go together over a length make n grow with the area as far as the
 mean of d² is concerned. But a tumor's numbers move few, smooth modes of an outline: how large it is, where it lies. On
 a large one most of n is in other modes; on a small one, where smooth errors are nearly the same everywhere, place and
-shape are known better than n says. So n is the same for all outlines, but for ones with hardly any area (`PATCH`).
+shape are known better than n says. So n is the same for all outlines, but for small areas (`PATCH`).
 
 S needs no front: it is twice the integral of the distance to the outline over the tissue that is inside one and outside
 the other. Where an outline follows the edge of tissue it says nothing: that part of its area does not count, nor does a
@@ -42,7 +42,7 @@ GRID_ERROR = 0.1
 """Standard deviation [voxels] of a front on the coarse grid: sets S_0 (ours: ten tumors of the atlas at 3.6 mm against
 1.8 mm, after `morph.space_mapping`, were .05 to .15 off on average)."""
 PATCH = 50.0
-"""Least area [mm²] of an observation: what is left of an outline that follows the edge of tissue says little (ours)."""
+"""n is at most the area over this [mm²]: what the edge of tissue leaves free of an outline may say little (ours)."""
 ISOTROPIC = 0.1
 """Difference of voxel edges, as a share of the shortest, up to which voxels count as cubes (ours)."""
 FAR = np.float32(100.0)

@@ -63,7 +63,8 @@ class PosteriorSettings:
             where they are worth too few.
         members: tumors of the fine grid that the maps come from.
         observations: independent ones that an outline is taken to be worth, see `morph.outlines`; fewer are less sure
-            (ours: chosen on 34 known tumors and twenty digital twins, for which 8 to 10 do about as well).
+            (ours: chosen on 34 known tumors of `benches/calibration.py seed=15` and the twenty digital twins of
+            `benches/twins.py`, for which 8 to 10 do about as well).
         seed: of the random numbers.
     """
 
@@ -77,12 +78,12 @@ class PosteriorSettings:
     def __post_init__(self) -> None:
         """Refuse what cannot be sampled."""
         enough = self.rounds >= 1 and self.simulations >= 10 * self.rounds and self.members >= 10
-        if not (enough and self.fine_simulations >= FINE_ROUND and self.observations >= 1):
+        if not (enough and self.fine_simulations >= FINE_ROUND and 1 <= self.observations < np.inf):
             raise InputError(
                 f"posterior with simulations={self.simulations}, rounds={self.rounds}, "
                 f"fine_simulations={self.fine_simulations}, members={self.members}, observations={self.observations}: "
                 "rounds must be >= 1, simulations at least ten times as many, fine_simulations >= "
-                f"{FINE_ROUND}, members >= 10 and observations >= 1"
+                f"{FINE_ROUND}, members >= 10 and observations finite and >= 1"
             )
 
 

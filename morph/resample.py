@@ -125,7 +125,8 @@ def _places_along_axes(affine: NDArray, wanted: NDArray, shape: tuple[int, ...])
     scale = np.diag(step[:3, :3])
     if not np.allclose(step[:3, :3], np.diag(scale), atol=1e-7):
         return None
-    return [a * np.arange(n) + start for a, n, start in zip(scale, shape, step[:3, 3], strict=True)]
+    places = [a * np.arange(n) + start for a, n, start in zip(scale, shape, step[:3, 3], strict=True)]
+    return [np.round(along, 9) for along in places]  # a plane that coincides with another has no share of its neighbors
 
 
 def _linear(places: NDArray[np.float64], count: int) -> sparse.csr_array:
@@ -133,7 +134,7 @@ def _linear(places: NDArray[np.float64], count: int) -> sparse.csr_array:
     below = np.floor(places).astype(np.int64)
     planes = np.stack([below, below + 1], axis=1)
     weights = 1 - np.abs(places[:, None] - planes)
-    rows, inside = np.indices(planes.shape)[0], (planes >= 0) & (planes < count)
+    rows, inside = np.indices(planes.shape)[0], (planes >= 0) & (planes < count) & (weights > 0)
     return sparse.csr_array((weights[inside], (rows[inside], planes[inside])), shape=(len(places), count))
 
 

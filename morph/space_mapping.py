@@ -185,7 +185,7 @@ class Averaging:
         return np.asarray(self.weights @ density.reshape(-1)[self.tissue])
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _averaging(fine: Atlas, coarse: Atlas) -> Averaging:
     """The means from one brain onto another, kept for the next call."""
     along_axes = averaging_weights(fine.grid.affine, fine.grid.shape, coarse.grid)

@@ -95,8 +95,8 @@ def test_only_the_shared_part_of_an_outline_says_less() -> None:
 
 
 def test_outlines_are_worth_the_same_but_for_tiny_ones() -> None:
-    outlines = Outlines(drawn(ball(4.0), ball(24.0)), brain(), N)
-    assert outlines.core.observations == pytest.approx(4 * np.pi * 4.0**2 / PATCH, rel=0.5)  # two voxels of radius
+    outlines = Outlines(drawn(ball(5.0), ball(24.0)), brain(), N)
+    assert outlines.core.observations == pytest.approx(4 * np.pi * 5.0**2 / PATCH, rel=0.2)
     assert outlines.edema.observations == N
     assert Outlines(drawn(ball(1.5), ball(24.0)), brain(), N).core.observations == 1
 

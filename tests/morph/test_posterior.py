@@ -277,7 +277,15 @@ def test_both_grids_are_compared_where_the_fine_one_finds_tumors_probable(scene:
 
 
 @pytest.mark.parametrize(
-    "given", [{"rounds": 0}, {"simulations": 20}, {"members": 3}, {"fine_simulations": 40}, {"observations": 0.5}]
+    "given",
+    [
+        {"rounds": 0},
+        {"simulations": 20},
+        {"members": 3},
+        {"fine_simulations": 40},
+        {"observations": 0.5},
+        {"observations": np.inf},
+    ],
 )
 def test_settings_that_cannot_be_sampled_are_refused(given: dict[str, float]) -> None:
     with pytest.raises(InputError, match="posterior with"):

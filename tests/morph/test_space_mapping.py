@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine import Grid, simulate
+from engine import Atlas, Grid, simulate
 from engine.atlas import place
 from engine.grid import block_mean
 from morph.evidence import Estimate
-from morph.space_mapping import SpaceMapping, map_space
+from morph.resample import average_onto
+from morph.space_mapping import SpaceMapping, _averaging, map_space
+from morph.volume import Volume
 from tests.morph.same_place import tiny_anatomy, tiny_brain
 
 NARROW = Estimate(4.0, 4.5, (0.44, 0.47, 0.5))
@@ -93,6 +95,25 @@ def test_grids_that_are_not_blocks_of_each_other_are_compared_too() -> None:
     odd = place(tiny_anatomy(), Grid((40, 40, 40), 3.5))
     mapping = map_space(odd, FINE, Estimate(9.0, 3.6, NARROW.origin))
     assert np.isfinite(mapping.offset).all() and np.abs(mapping.offset).max() < 3
+
+
+@pytest.mark.parametrize(("fine", "coarse"), [((16, 1.405), (8, 2.81)), ((18, 1.8), (9, 3.7)), ((16, 2.0), (16, 2.0))])
+def test_a_density_is_averaged_over_the_tissue_that_is_there(
+    fine: tuple[int, float], coarse: tuple[int, float]
+) -> None:
+    """Also where a coarse voxel has none of the fine grid's."""
+    small, large = (Grid((n, n, n), spacing, (3.3, -7.1, 0.9)) for n, spacing in (fine, coarse))
+    tissue = np.zeros(small.shape, dtype=np.float32)
+    tissue[5:11, 3:, 4:9] = 1
+    brain = Atlas(tissue, 0 * tissue, 0 * tissue, small, "slab")
+    ones = np.ones(large.shape, dtype=np.float32)
+    averaging = _averaging(brain, Atlas(ones, 0 * ones, 0 * ones, large, "all"))
+    density = np.random.default_rng(0).uniform(size=small.shape).astype(np.float32)
+    held, share = (average_onto(Volume(v, small.affine), large).ravel() for v in (density * tissue, tissue))
+    np.testing.assert_array_equal(averaging.present, share > 1e-6)
+    assert 0 < averaging.present.sum() < averaging.present.size
+    expected = np.divide(held, share, out=np.zeros_like(held), where=share > 1e-6)
+    np.testing.assert_allclose(averaging.of(density), expected, atol=2e-6)
 
 
 def test_a_tumor_that_fills_the_brain_on_both_grids_tells_nothing_and_breaks_nothing() -> None:
