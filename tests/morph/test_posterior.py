@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from engine import FisherKolmogorovParameters, InputError, simulate
+from engine import InputError, simulate
 from morph.checks import check_posterior
 from morph.ensemble import Ensemble, grow_ensemble, held_against, representative
-from morph.evidence import Estimate, Evidence, Fit
-from morph.log_posterior import LogPosterior, most_probable
-from morph.outlines import Drawn, Outlines
+from morph.evidence import Estimate, Fit
+from morph.log_posterior import LogPosterior
+from morph.outlines import Outlines
 from morph.posterior import (
     NothingPossibleError,
     PosteriorSettings,
@@ -25,35 +25,16 @@ from morph.posterior import (
     sample_tumors,
 )
 from morph.refine import STEPS, RefinementSettings, refine
-from morph.sampler import Sample, normalized
 from morph.scene import Scene
-from morph.space_mapping import map_space
 from morph.uncertainty import AGREED, LEVELS, Posterior
-from morph.volume import Volume
-from tests.morph.same_place import tiny_brain
+from tests.morph.known_tumor import THRESHOLDS, TRUTH, known_scene
 
-TRUTH = Estimate(7.0, 4.0, (0.44, 0.47, 0.5))
-THRESHOLDS = (0.7, 0.2)
 SETTINGS = PosteriorSettings(simulations=600, rounds=8, fine_simulations=400, members=24, observations=14.0, seed=3)
 
 
 @pytest.fixture(scope="module")
 def scene() -> Scene:
-    """The tiny atlas with the masks of a known tumor, solved on the fine grid."""
-    brain = tiny_brain()
-    coarse, fine = brain.coarse, brain.fine
-    density = simulate([TRUTH.parameters()], fine).density[0]
-    drawn = [Volume((density >= t).astype(np.float32), fine.grid.affine) for t in THRESHOLDS]
-    on_coarse = [simulate([TRUTH.parameters()], coarse).density[0] >= t for t in THRESHOLDS]
-
-    def deliver(values: np.ndarray) -> Volume:
-        return Volume(values.copy(), fine.grid.affine)
-
-    evidence = Evidence(*on_coarse, coarse), Evidence(*(m.array > 0 for m in drawn), fine)
-    return Scene(
-        "patient", *evidence, Drawn(*drawn, fine.tissue), 1.0, deliver,
-        lambda points: points, lambda found: found, lambda found: found,
-    )  # fmt: skip
+    return known_scene()
 
 
 START = Estimate(7.6, 3.7, (0.46, 0.48, 0.49))
@@ -234,48 +215,6 @@ def test_less_sure_outlines_widen_the_intervals(scene: Scene) -> None:
     assert widths[1] > 1.3 * widths[0]
 
 
-def test_a_tumor_without_a_dense_core_is_impossible_whatever_the_outlines_say(scene: Scene) -> None:
-    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.observations)
-    for tumor, possible in ((TRUTH, True), (Estimate(5.0, 2.6, TRUTH.origin), False)):
-        mapping = map_space(outlines.atlas, outlines.atlas, tumor)
-        log, seen = LogPosterior(outlines, mapping, (2.0, 420.0)).by_stand_ins(np.zeros((1, 5)))
-        assert seen[0] is not None and np.isfinite(seen[0].log_likelihood)
-        assert np.isfinite(log[0]) == possible
-    core = float(np.count_nonzero(scene.drawn.core.array)) * scene.fine.atlas.grid.voxel_volume
-    assert outlines.core.volume == pytest.approx(core, rel=0.1)
-
-
-def test_a_narrow_front_is_judged_as_the_fine_grid_shows_it(scene: Scene) -> None:
-    """The tumor that was drawn on the fine grid is far more probable than without the mapping, and near its best."""
-    narrow, coarse, fine = Estimate(4.0, 4.5, TRUTH.origin), scene.coarse.atlas, scene.fine.atlas
-    density = simulate([narrow.parameters()], fine).density[0]
-    drawn = [Volume((density >= t).astype(np.float32), fine.grid.affine) for t in THRESHOLDS]
-    outlines = Outlines(Drawn(*drawn, fine.tissue), coarse, SETTINGS.observations)
-    mapped, plain = map_space(coarse, fine, narrow).moved_to(np.zeros(5)), map_space(coarse, coarse, narrow)
-    mapped = replace(mapped, center=narrow)  # the comparison was made a little beside it
-    as_meant, as_coarse = (
-        LogPosterior(outlines, mapping, (1.0, 420.0)).by_stand_ins(np.zeros((1, 5)))[0] for mapping in (mapped, plain)
-    )
-    assert as_meant > as_coarse + 3
-    on_fine = LogPosterior(outlines, mapped, (1.0, 420.0)).on_fine_grid(np.zeros((1, 5)))[0]
-    assert on_fine == pytest.approx(as_meant, abs=1.0)
-
-
-def test_both_grids_are_compared_where_the_fine_one_finds_tumors_probable(scene: Scene) -> None:
-    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.observations)
-    mapping = map_space(scene.coarse.atlas, scene.fine.atlas, TRUTH)
-    log_posterior = LogPosterior(outlines, mapping, (2.0, 420.0))
-    places = np.random.default_rng(1).normal(0, 0.4, (60, 5))
-    logs = log_posterior.by_stand_ins(places)[0]
-    sample = Sample(places, logs, normalized(logs))
-    center = most_probable(log_posterior, sample, np.random.default_rng(2))
-    mean = sample.weights @ places
-    best, middle = log_posterior.on_fine_grid(np.stack([center, mean]))[0]
-    assert np.isfinite(best) and best >= middle
-    alike = replace(log_posterior, mapping=map_space(outlines.atlas, outlines.atlas, TRUTH))
-    np.testing.assert_array_equal(most_probable(alike, sample, np.random.default_rng(2)), mean)
-
-
 @pytest.mark.parametrize(
     "given",
     [
@@ -290,19 +229,3 @@ def test_both_grids_are_compared_where_the_fine_one_finds_tumors_probable(scene:
 def test_settings_that_cannot_be_sampled_are_refused(given: dict[str, float]) -> None:
     with pytest.raises(InputError, match="posterior with"):
         PosteriorSettings(**given)  # type: ignore[arg-type]
-
-
-def test_the_prior_is_that_of_uniform_draws() -> None:
-    from engine import PRIORS
-
-    prior, rng = PRIORS["whole_brain"], np.random.default_rng(0)
-    drawn = [rng.uniform(*bounds, 200_000) for bounds in (prior.diffusivity, prior.proliferation, prior.duration)]
-    x, y = 0.5 * np.log(drawn[0] * drawn[2]), 0.5 * np.log(drawn[1] * drawn[2])
-    counts, ends_x, ends_y = np.histogram2d(x, y, bins=8, density=True)
-    edges_x, edges_y = (np.linspace(e[0], e[-1], 8 * 20 + 1) for e in (ends_x, ends_y))
-    fine_x, fine_y = ((e[1:] + e[:-1]) / 2 for e in (edges_x, edges_y))
-    dense = np.exp(prior.log_density(np.exp(fine_x)[:, None], np.exp(fine_y)[None]))
-    np.testing.assert_allclose(dense.reshape(8, 20, 8, 20).mean(axis=(1, 3)), counts, atol=0.03 * counts.max())
-    tumor = FisherKolmogorovParameters(0.1, 0.05, 300, (0.5, 0.5, 0.5))
-    assert np.isfinite(prior.log_density(tumor.mu1, tumor.mu2))
-    assert prior.log_density(0.1, 4.0) == -np.inf == prior.log_density(10.0, 30.0)
