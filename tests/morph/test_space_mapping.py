@@ -97,22 +97,39 @@ def test_grids_that_are_not_blocks_of_each_other_are_compared_too() -> None:
     assert np.isfinite(mapping.offset).all() and np.abs(mapping.offset).max() < 3
 
 
-@pytest.mark.parametrize(("fine", "coarse"), [((16, 1.405), (8, 2.81)), ((18, 1.8), (9, 3.7)), ((16, 2.0), (16, 2.0))])
-def test_a_density_is_averaged_over_the_tissue_that_is_there(
-    fine: tuple[int, float], coarse: tuple[int, float]
-) -> None:
-    """Also where a coarse voxel has none of the fine grid's."""
-    small, large = (Grid((n, n, n), spacing, (3.3, -7.1, 0.9)) for n, spacing in (fine, coarse))
-    tissue = np.zeros(small.shape, dtype=np.float32)
-    tissue[5:11, 3:, 4:9] = 1
-    brain = Atlas(tissue, 0 * tissue, 0 * tissue, small, "slab")
-    ones = np.ones(large.shape, dtype=np.float32)
-    averaging = _averaging(brain, Atlas(ones, 0 * ones, 0 * ones, large, "all"))
-    density = np.random.default_rng(0).uniform(size=small.shape).astype(np.float32)
-    held, share = (average_onto(Volume(v, small.affine), large).ravel() for v in (density * tissue, tissue))
-    np.testing.assert_array_equal(averaging.present, share > 1e-6)
+def slab(grid: Grid) -> Atlas:
+    """Tissue in some whole blocks of 2 voxels."""
+    tissue = np.zeros(grid.shape, dtype=np.float32)
+    tissue[6:10, 2:, 4:8] = 1
+    return Atlas(tissue, 0 * tissue, 0 * tissue, grid, "slab")
+
+
+def everywhere(grid: Grid) -> Atlas:
+    ones = np.ones(grid.shape, dtype=np.float32)
+    return Atlas(ones, 0 * ones, 0 * ones, grid, "all")
+
+
+@pytest.mark.parametrize(("spacing", "corner"), [(1.27, (22.1, 2.5, -19.0)), (1.298, (47.3, 39.0, 32.2))])
+def test_a_coarse_voxel_beside_the_tissue_has_no_share_of_it(spacing: float, corner: tuple[float, ...]) -> None:
+    """These grids' planes coincide up to rounding."""
+    fine, coarse = Grid((16, 16, 16), spacing, corner), Grid((8, 8, 8), 2 * spacing, corner)  # type: ignore[arg-type]
+    averaging = _averaging(slab(fine), everywhere(coarse))
+    present = block_mean(slab(fine).white_matter, 2).ravel() > 0
+    np.testing.assert_array_equal(averaging.present, present)
+    density = np.random.default_rng(0).uniform(size=fine.shape).astype(np.float32)
+    expected = np.where(present, block_mean(density, 2).ravel(), 0)
+    np.testing.assert_allclose(averaging.of(density), expected, atol=1e-6)
+
+
+def test_a_density_is_averaged_over_the_tissue_of_any_grid() -> None:
+    fine, coarse = Grid((18, 18, 18), 1.8, (3.3, -7.1, 0.9)), Grid((9, 9, 9), 3.7, (3.3, -7.1, 0.9))
+    brain = slab(fine)
+    averaging = _averaging(brain, everywhere(coarse))
+    density = np.random.default_rng(0).uniform(size=fine.shape).astype(np.float32)
+    tissue = brain.white_matter
+    held, share = (average_onto(Volume(v, fine.affine), coarse).ravel() for v in (density * tissue, tissue))
     assert 0 < averaging.present.sum() < averaging.present.size
-    expected = np.divide(held, share, out=np.zeros_like(held), where=share > 1e-6)
+    expected = np.divide(held, share, out=np.zeros_like(held), where=averaging.present)
     np.testing.assert_allclose(averaging.of(density), expected, atol=2e-6)
 
 
