@@ -8,10 +8,12 @@ Tumors of the prior are grown in the atlas on the full grid (1.8 mm) and seen th
 drawn with errors of 1 mm. The search and the posterior run as for a patient, on the half and the full grid, and get
 only the outlines; but the sizes that a tumor can have are the prior's, which a patient with a smaller core may fall
 below. The anatomy is the true one. Half of many cases should lie in their 50% interval, and the rank of the truth among
-the sampled tumors should be uniform. Not exactly: the likelihood counts independent observations of an outline
-(`observations=`), where these errors go together over `correlation=` mm (the Gauss of the field that moves it), and
-averages over the size of the errors, which here is known. What registration and an unknown anatomy add is measured by
-`benches/twins.py`.
+the sampled tumors should be uniform.
+
+That is only so where errors are what the likelihood takes them for: an outline is worth `observations=` independent
+ones, so by default errors go together over as much of it as one observation stands for. `correlation=17` draws errors
+that go together over that many mm on all outlines instead (the Gauss of the field that moves them). What registration
+and an unknown anatomy add is measured by `benches/twins.py`.
 """
 
 from __future__ import annotations
@@ -53,8 +55,6 @@ from morph.twin import SMALLEST_CORE
 from morph.twin_images import DEVIATION, draw_outline
 from morph.volume import Volume
 
-CORRELATION = 17.0
-"""Gauss [mm] of the errors: they move much of an outline together (ours; digital twins are drawn with 4 mm)."""
 DRAWN = 2
 """Voxels of a drawn outline along the edge of one of the full grid: 0.9 mm."""
 MARGIN = 30.0
@@ -74,7 +74,7 @@ def main() -> None:
         "rounds": PosteriorSettings().rounds,
         "fine_simulations": PosteriorSettings().fine_simulations,
         "observations": PosteriorSettings().observations,
-        "correlation": CORRELATION,
+        "correlation": None,
         "weights": "auto",
         "processes": 2,
         "plot": None,
@@ -141,7 +141,7 @@ def judge_case(work: tuple[int, int, dict[str, Any]]) -> dict[str, Any]:
     atlas, fine = brain.coarse, brain.fine
     row = accept_rows(range(number, number + 1), seed, "converged", fine, PRIOR, choose_backend("cpu"))[0][0]
     truth = row["parameters"]
-    drawn, thresholds = draw(row["density"].astype(np.float32), fine, seed, number, settings["correlation"])
+    drawn, thresholds = draw(row["density"].astype(np.float32), fine, random_stream(seed, number), settings)
     shares = [majority(average_onto(mask, atlas.grid)) for mask in (drawn.core, drawn.edema)]
     start = estimate_tumor(shares[0], shares[1], brain)
     evidence = Evidence(shares[0], shares[1], atlas)
@@ -159,10 +159,10 @@ def judge_case(work: tuple[int, int, dict[str, Any]]) -> dict[str, Any]:
 
 
 def draw(
-    density: np.ndarray, atlas: Atlas, seed: int, number: int, correlation: float
+    density: np.ndarray, atlas: Atlas, rng: np.random.Generator, settings: dict[str, Any]
 ) -> tuple[Drawn, tuple[float, float]]:
     """Core and edema as they would be drawn, and the thresholds that show them; again while the core is too small."""
-    rng, grid = random_stream(seed, number), atlas.grid
+    grid = atlas.grid
     box = bounding_box((density >= EDEMA_THRESHOLD_RANGE[0]) & atlas.tissue, round(MARGIN / grid.spacing))
     corner = np.array(grid.corner) + grid.spacing * np.array([side.start for side in box])
     shape = tuple(DRAWN * (side.stop - side.start) for side in box)
@@ -172,12 +172,19 @@ def draw(
     inside = np.kron(atlas.tissue[box], np.ones((DRAWN,) * 3, dtype=bool))
     while True:
         thresholds = float(rng.uniform(*CORE_THRESHOLD_RANGE)), float(rng.uniform(*EDEMA_THRESHOLD_RANGE))
-        core, edema = (
-            draw_outline((dense >= threshold) & inside, blank.spacing, rng, DEVIATION, correlation) & inside
-            for threshold in thresholds
-        )
+        core, edema = (move((dense >= threshold) & inside, blank, rng, settings) & inside for threshold in thresholds)
         if core.sum() * blank.voxel_volume >= SMALLEST_CORE:
             return Drawn(blank.with_array(core), blank.with_array(core | edema), inside), thresholds
+
+
+def move(mask: np.ndarray, blank: Volume, rng: np.random.Generator, settings: dict[str, Any]) -> np.ndarray:
+    """A mask with its outline drawn with errors.
+
+    Where errors go together over a Gauss g, 4 pi g² of the outline are worth one observation: of a ball's n, r / sqrt(n).
+    """
+    radius = (3 * mask.sum() * np.prod(blank.spacing) / (4 * np.pi)) ** (1 / 3)
+    correlation = settings["correlation"] or radius / np.sqrt(settings["observations"])
+    return draw_outline(mask, blank.spacing, rng, DEVIATION, correlation)
 
 
 def count_covered(ranks: np.ndarray) -> dict[str, Any]:
