@@ -180,7 +180,7 @@ def draw(
 def move(mask: np.ndarray, blank: Volume, rng: np.random.Generator, settings: dict[str, Any]) -> np.ndarray:
     """A mask with its outline drawn with errors.
 
-    Where errors go together over a Gauss g, 4 pi g² of an outline are worth one observation: g is r / sqrt(n) on a ball.
+    Errors that go together over a Gauss g make 4 pi g² of an outline one observation: g is r / sqrt(n) on a ball.
     """
     radius = (3 * mask.sum() * np.prod(blank.spacing) / (4 * np.pi)) ** (1 / 3)
     correlation = settings["correlation"] or radius / np.sqrt(settings["observations"])
