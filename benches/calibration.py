@@ -46,7 +46,7 @@ from engine.acceptance import accept_rows
 from engine.backends import choose_backend
 from morph.evidence import Evidence
 from morph.inference import Brain, estimate_tumor, majority, prepare_brain
-from morph.outlines import Drawn, Outlines
+from morph.outlines import Drawn
 from morph.posterior import PosteriorSettings, describe_tumors, sample_tumors
 from morph.prior import PRIOR
 from morph.refine import RefinementSettings, refine
@@ -146,10 +146,10 @@ def judge_case(work: tuple[int, int, dict[str, Any]]) -> dict[str, Any]:
     start = estimate_tumor(shares[0], shares[1], brain)
     evidence = Evidence(shares[0], shares[1], atlas)
     found = refine(evidence, evidence, start, RefinementSettings(settings["search"], 0, seed=number))
-    outlines = Outlines(drawn, atlas, settings["observations"])
-    sampling = PosteriorSettings(settings["simulations"], settings["rounds"], settings["fine_simulations"], seed=number)
-    tumors = sample_tumors(outlines, fine, found.estimate, sampling, PRIOR.size)
-    numbers = describe_tumors(tumors, outlines, lambda world: world, number)
+    named = ("simulations", "rounds", "fine_simulations", "observations")
+    sampling = PosteriorSettings(**{name: settings[name] for name in named}, seed=number)
+    tumors = sample_tumors(drawn, atlas, fine, found.estimate, sampling, PRIOR.size)
+    numbers = describe_tumors(tumors, lambda world: world, number)
     world = atlas.grid.to_world(truth.origin)
     true = {"mu1": truth.mu1, "mu2": truth.mu2} | {f"origin_{a}": float(world[i]) for i, a in enumerate("xyz")}
     true |= {"core_threshold": thresholds[0], "edema_threshold": thresholds[1]}

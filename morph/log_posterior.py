@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import Atlas, simulate_stream
+from engine import simulate_stream
 from engine.sampling import Range
 from morph.evidence import Estimate
 from morph.outlines import Judgment, Outlines
@@ -38,34 +38,34 @@ class LogPosterior:
     """Logarithm of the posterior, up to a constant, -inf where no tumor can be.
 
     Attributes:
-        outlines: on the coarse grid.
+        coarse: both outlines on the grid of stand-ins.
+        fine: the same on the grid that is meant.
         mapping: what coordinates mean, and how the coarse grid shows them.
         sizes: volumes [ml at c >= 0.7] between which a tumor can be.
     """
 
-    outlines: Outlines
+    coarse: Outlines
+    fine: Outlines
     mapping: SpaceMapping
     sizes: Range
 
     def by_stand_ins(self, places: Values) -> tuple[Values, list[Judgment | None]]:
         """Of places (n, 5), (n,), by simulations on the coarse grid; and what the outlines say, if they were asked."""
-        atlas = self.outlines.atlas
-        return self._judge(
-            places, atlas, self.mapping.stand_in, lambda field: self.mapping.correct(field[atlas.tissue])
-        )
+        return self._judge(places, self.coarse, self.mapping.stand_in, self.mapping.correct)
 
     def on_fine_grid(self, places: Values) -> tuple[Values, list[Judgment | None]]:
         """The same by simulations on the fine grid."""
-        return self._judge(places, self.mapping.fine, self.mapping.meant, self.mapping.average)
+        return self._judge(places, self.fine, self.mapping.meant, lambda density: density)
 
     def _judge(
         self,
         places: Values,
-        atlas: Atlas,
+        outlines: Outlines,
         tumor: Callable[[Place], Estimate],
         show: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     ) -> tuple[Values, list[Judgment | None]]:
-        """`tumor` is what to simulate in `atlas`, `show` brings its density onto the tissue of the outlines' grid."""
+        """`tumor` is what to simulate on the grid of `outlines`, `show` says what its density (n,) is taken for."""
+        atlas = outlines.atlas
         logs = np.array([log_prior(*self.mapping.estimate(place), self.mapping.fine) for place in places])
         seen: list[Judgment | None] = [None] * len(places)
         numbers = np.flatnonzero(np.isfinite(logs))
@@ -74,9 +74,9 @@ class LogPosterior:
         for number, one in zip(numbers, runs, strict=True):
             field = np.zeros(atlas.grid.shape, dtype=np.float32)
             one.write(field)
-            shown = show(field)
-            seen[number] = judgment = self.outlines.judge(shown)
-            volume = np.count_nonzero(shown >= DENSE) * self.outlines.atlas.grid.voxel_volume
+            shown = show(field[atlas.tissue])
+            seen[number] = judgment = outlines.judge(shown)
+            volume = np.count_nonzero(shown >= DENSE) * atlas.grid.voxel_volume
             possible = one.ended == "duration" and self.sizes[0] <= volume <= self.sizes[1]
             logs[number] += judgment.log_likelihood if possible else -np.inf
         return logs, seen

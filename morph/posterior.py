@@ -25,7 +25,7 @@ from engine.sampling import Range
 from morph.ensemble import Ensemble, grow_ensemble, held_against, representative
 from morph.evidence import Estimate, Fit
 from morph.log_posterior import Judge, LogPosterior, most_probable
-from morph.outlines import Judgment, Outlines
+from morph.outlines import Drawn, Judgment, Outlines
 from morph.prior import log_prior, possible_sizes
 from morph.refine import STEPS, RefinementSettings, refine
 from morph.sampler import NoneFoundError, Proposal, Sample, explore, normalized
@@ -93,11 +93,13 @@ class Tumors:
 
     Attributes:
         mapping: what the sample's coordinates mean.
+        outlines: that they were sampled for.
         sample: see `morph.sampler`.
         core: log likelihood of each at each threshold of the core, (n, m); `edema` likewise.
     """
 
     mapping: SpaceMapping
+    outlines: Outlines
     sample: Sample
     core: NDArray[np.float64]
     edema: NDArray[np.float64]
@@ -138,8 +140,7 @@ def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -
     Raises:
         NothingPossibleError: none of the simulated tumors is possible at all, or too few carry all the weight.
     """
-    outlines = Outlines(scene.drawn, scene.coarse.atlas, settings.observations)
-    tumors = sample_tumors(outlines, scene.fine.atlas, found, settings)
+    tumors = sample_tumors(scene.drawn, scene.coarse.atlas, scene.fine.atlas, found, settings)
     if tumors.sample.effective < STARVED:
         raise NothingPossibleError(
             f"the sampled tumors are worth {tumors.sample.effective:.1f} independent ones, too few for a posterior: "
@@ -150,11 +151,16 @@ def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -
     ensemble = Ensemble(candidates.estimates[members], candidates.density[members])
     fits = held_against(candidates, scene)
     best, agreement = representative(candidates, ensemble, np.array([fit.loss for fit in fits]))
-    return fits[best], summarize(tumors, ensemble, agreement, outlines, scene, settings.seed)
+    return fits[best], summarize(tumors, ensemble, agreement, scene, settings.seed)
 
 
 def sample_tumors(
-    outlines: Outlines, fine: Atlas, found: Estimate, settings: PosteriorSettings, sizes: Range | None = None
+    drawn: Drawn,
+    coarse: Atlas,
+    fine: Atlas,
+    found: Estimate,
+    settings: PosteriorSettings,
+    sizes: Range | None = None,
 ) -> Tumors:
     """Sample the tumors that two outlines allow.
 
@@ -162,8 +168,9 @@ def sample_tumors(
     says where to begin on the fine grid, and the sample there counts.
 
     Args:
-        outlines: on the coarse grid.
-        fine: the brain on the grid that is meant.
+        drawn: both masks, in the world of the grids.
+        coarse: the brain on the grid of the search.
+        fine: the same on the grid that is meant.
         found: where to begin: what a search on the coarse grid found.
         settings: see there.
         sizes: volumes [ml at c >= 0.7] between which a tumor can be; by default the prior's, wider for what is seen.
@@ -171,11 +178,13 @@ def sample_tumors(
     Raises:
         NothingPossibleError: none of the simulated tumors is possible at all.
     """
-    sizes = sizes or possible_sizes(outlines.core.volume)
-    log_posterior = _compare_grids(LogPosterior(outlines, map_space(outlines.atlas, fine, found), sizes), settings)
+    on_coarse, on_fine = (Outlines(drawn, atlas, settings.observations) for atlas in (coarse, fine))
+    sizes = sizes or possible_sizes(on_fine.core.volume)
+    log_posterior = LogPosterior(on_coarse, on_fine, map_space(coarse, fine, found), sizes)
+    log_posterior = _compare_grids(log_posterior, settings)
     asked = settings.simulations, settings.rounds, random_stream(settings.seed, SAMPLING)
     try:
-        if outlines.atlas.grid == fine.grid:
+        if coarse.grid == fine.grid:
             return _sample(log_posterior, log_posterior.by_stand_ins, AROUND, *asked)
         first = AROUND
         with suppress(NoneFoundError):  # what stand-ins show may be impossible, and the tumor itself not
@@ -204,7 +213,7 @@ def _sample(
     log_posterior: LogPosterior, judge: Judge, first: Proposal, simulations: int, rounds: int, rng: np.random.Generator
 ) -> Tumors:
     """Sample what `judge`, one of its methods, says of places, from a first proposal on."""
-    outlines = log_posterior.outlines
+    outlines = log_posterior.fine
     seen: list[Judgment | None] = []
 
     def target(places: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -217,7 +226,7 @@ def _sample(
         np.array([np.full(len(o.thresholds), -np.inf) if j is None else getattr(j, name) for j in seen])
         for name, o in (("core", outlines.core), ("edema", outlines.edema))
     )
-    return Tumors(log_posterior.mapping, sample, core, edema)
+    return Tumors(log_posterior.mapping, outlines, sample, core, edema)
 
 
 def pick(tumors: Tumors, settings: PosteriorSettings) -> list[Estimate]:
@@ -233,9 +242,7 @@ def pick(tumors: Tumors, settings: PosteriorSettings) -> list[Estimate]:
     return [mapping.meant(place) for place in ([sample.mean, *places] if is_possible else places)]
 
 
-def summarize(
-    tumors: Tumors, ensemble: Ensemble, agreement: dict[float, float], outlines: Outlines, scene: Scene, seed: int
-) -> Posterior:
+def summarize(tumors: Tumors, ensemble: Ensemble, agreement: dict[float, float], scene: Scene, seed: int) -> Posterior:
     """Maps on the patient's T1, and intervals."""
     atlas = scene.fine.atlas
 
@@ -245,7 +252,7 @@ def summarize(
         return scene.deliver(field)
 
     density = ensemble.density
-    numbers = describe_tumors(tumors, outlines, scene.to_world, seed)
+    numbers = describe_tumors(tumors, scene.to_world, seed)
     numbers["mu1"] = numbers["mu1"] * scene.scale
     return Posterior(
         density_mean=show(density.mean(axis=0)),
@@ -261,17 +268,16 @@ def summarize(
 
 
 def describe_tumors(
-    tumors: Tumors, outlines: Outlines, to_world: Callable[[NDArray[np.float64]], NDArray[np.float64]], seed: int
+    tumors: Tumors, to_world: Callable[[NDArray[np.float64]], NDArray[np.float64]], seed: int
 ) -> dict[str, NDArray[np.float64]]:
     """Every number of every tumor, (n,) each; its thresholds are drawn by how probable they make the outlines.
 
     Args:
         tumors: sampled ones.
-        outlines: that they were sampled for.
         to_world: places [mm] in the world of the grid, (n, 3) -> in the world that is wanted.
         seed: of the thresholds.
     """
-    sample, grid = tumors.sample, tumors.mapping.fine.grid
+    sample, grid, outlines = tumors.sample, tumors.mapping.fine.grid, tumors.outlines
     mu1, mu2, origins = zip(*(tumors.mapping.estimate(place) for place in sample.places), strict=True)
     world = to_world(grid.to_world(np.array(origins)))
     numbers = {"mu1": np.array(mu1), "mu2": np.array(mu2)} | {f"origin_{a}": world[:, i] for i, a in enumerate("xyz")}

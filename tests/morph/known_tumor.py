@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine import simulate
+from engine import Atlas, simulate
 from morph.evidence import Estimate, Evidence
 from morph.outlines import Drawn
 from morph.scene import Scene
+from morph.twin_images import draw_outline
 from morph.volume import Volume
 from tests.morph.same_place import tiny_brain
 
@@ -15,12 +16,20 @@ TRUTH = Estimate(7.0, 4.0, (0.44, 0.47, 0.5))
 THRESHOLDS = (0.7, 0.2)
 
 
+def draw_masks(density: np.ndarray, atlas: Atlas) -> tuple[Volume, Volume]:
+    """Core and edema of a tumor with errors of 1 mm."""
+    rng, spacing = np.random.default_rng(0), np.full(3, atlas.grid.spacing)
+    core, edema = (draw_outline((density >= t) & atlas.tissue, spacing, rng) & atlas.tissue for t in THRESHOLDS)
+    seen = [mask.astype(np.float32) for mask in (core, core | edema)]
+    return Volume(seen[0], atlas.grid.affine), Volume(seen[1], atlas.grid.affine)
+
+
 def known_scene() -> Scene:
     """The tiny atlas with the masks of a known tumor, solved on the fine grid."""
     brain = tiny_brain()
     coarse, fine = brain.coarse, brain.fine
     density = simulate([TRUTH.parameters()], fine).density[0]
-    drawn = [Volume((density >= t).astype(np.float32), fine.grid.affine) for t in THRESHOLDS]
+    drawn = draw_masks(density, fine)
     on_coarse = [simulate([TRUTH.parameters()], coarse).density[0] >= t for t in THRESHOLDS]
 
     def deliver(values: np.ndarray) -> Volume:

@@ -14,8 +14,7 @@ from morph.outlines import Drawn, Outlines
 from morph.sampler import Sample, normalized
 from morph.scene import Scene
 from morph.space_mapping import map_space
-from morph.volume import Volume
-from tests.morph.known_tumor import THRESHOLDS, TRUTH, known_scene
+from tests.morph.known_tumor import TRUTH, draw_masks, known_scene
 
 OBSERVATIONS = 14.0
 
@@ -29,7 +28,7 @@ def test_a_tumor_without_a_dense_core_is_impossible_whatever_the_outlines_say(sc
     outlines = Outlines(scene.drawn, scene.coarse.atlas, OBSERVATIONS)
     for tumor, possible in ((TRUTH, True), (Estimate(5.0, 2.6, TRUTH.origin), False)):
         mapping = map_space(outlines.atlas, outlines.atlas, tumor)
-        log, seen = LogPosterior(outlines, mapping, (2.0, 420.0)).by_stand_ins(np.zeros((1, 5)))
+        log, seen = LogPosterior(outlines, outlines, mapping, (2.0, 420.0)).by_stand_ins(np.zeros((1, 5)))
         assert seen[0] is not None and np.isfinite(seen[0].log_likelihood)
         assert np.isfinite(log[0]) == possible
     core = float(np.count_nonzero(scene.drawn.core.array)) * scene.fine.atlas.grid.voxel_volume
@@ -40,22 +39,22 @@ def test_a_narrow_front_is_judged_as_the_fine_grid_shows_it(scene: Scene) -> Non
     """The tumor that was drawn on the fine grid is far more probable than without the mapping, and near its best."""
     narrow, coarse, fine = Estimate(4.0, 4.5, TRUTH.origin), scene.coarse.atlas, scene.fine.atlas
     density = simulate([narrow.parameters()], fine).density[0]
-    drawn = [Volume((density >= t).astype(np.float32), fine.grid.affine) for t in THRESHOLDS]
-    outlines = Outlines(Drawn(*drawn, fine.tissue), coarse, OBSERVATIONS)
+    drawn = Drawn(*draw_masks(density, fine), fine.tissue)
+    outlines = [Outlines(drawn, atlas, OBSERVATIONS) for atlas in (coarse, fine)]
     mapped, plain = map_space(coarse, fine, narrow).moved_to(np.zeros(5)), map_space(coarse, coarse, narrow)
     mapped = replace(mapped, center=narrow)  # the comparison was made a little beside it
     as_meant, as_coarse = (
-        LogPosterior(outlines, mapping, (1.0, 420.0)).by_stand_ins(np.zeros((1, 5)))[0] for mapping in (mapped, plain)
+        LogPosterior(*outlines, mapping, (1.0, 420.0)).by_stand_ins(np.zeros((1, 5)))[0] for mapping in (mapped, plain)
     )
     assert as_meant > as_coarse + 3
-    on_fine = LogPosterior(outlines, mapped, (1.0, 420.0)).on_fine_grid(np.zeros((1, 5)))[0]
+    on_fine = LogPosterior(*outlines, mapped, (1.0, 420.0)).on_fine_grid(np.zeros((1, 5)))[0]
     assert on_fine == pytest.approx(as_meant, abs=1.0)
 
 
 def test_both_grids_are_compared_where_the_fine_one_finds_tumors_probable(scene: Scene) -> None:
-    outlines = Outlines(scene.drawn, scene.coarse.atlas, OBSERVATIONS)
+    outlines = [Outlines(scene.drawn, evidence.atlas, OBSERVATIONS) for evidence in (scene.coarse, scene.fine)]
     mapping = map_space(scene.coarse.atlas, scene.fine.atlas, TRUTH)
-    log_posterior = LogPosterior(outlines, mapping, (2.0, 420.0))
+    log_posterior = LogPosterior(*outlines, mapping, (2.0, 420.0))
     places = np.random.default_rng(1).normal(0, 0.4, (60, 5))
     logs = log_posterior.by_stand_ins(places)[0]
     sample = Sample(places, logs, normalized(logs))
@@ -63,7 +62,7 @@ def test_both_grids_are_compared_where_the_fine_one_finds_tumors_probable(scene:
     mean = sample.weights @ places
     best, middle = log_posterior.on_fine_grid(np.stack([center, mean]))[0]
     assert np.isfinite(best) and best >= middle
-    alike = replace(log_posterior, mapping=map_space(outlines.atlas, outlines.atlas, TRUTH))
+    alike = replace(log_posterior, mapping=map_space(scene.coarse.atlas, scene.coarse.atlas, TRUTH))
     np.testing.assert_array_equal(most_probable(alike, sample, np.random.default_rng(2)), mean)
 
 

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from engine import InputError, simulate
+from engine import Atlas, InputError, simulate
 from morph.checks import check_posterior
 from morph.ensemble import Ensemble, grow_ensemble, held_against, representative
 from morph.evidence import Estimate, Fit
 from morph.log_posterior import LogPosterior
-from morph.outlines import Outlines
+from morph.outlines import Drawn, Outlines
 from morph.posterior import (
     NothingPossibleError,
     PosteriorSettings,
@@ -98,9 +98,9 @@ def test_where_no_tumor_is_possible_the_best_fit_is_delivered(scene: Scene, monk
 
 
 def test_the_most_probable_tumor_is_a_candidate_once(scene: Scene) -> None:
-    outlines, settings = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.observations), replace(SETTINGS, members=10)
+    settings = replace(SETTINGS, members=10)
     brief = replace(SETTINGS, simulations=120, rounds=4, fine_simulations=50)
-    tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, brief)
+    tumors = sample_tumors(*seen_in(scene), TRUTH, brief)
     best = int(np.argmax(tumors.sample.log_density))
     alone = np.arange(len(tumors.sample.weights)) == best
     for weights, count in (
@@ -112,16 +112,20 @@ def test_the_most_probable_tumor_is_a_candidate_once(scene: Scene) -> None:
         assert_same_tumor(others[0], tumors.mapping.meant(tumors.sample.places[best]))
 
 
+def seen_in(scene: Scene) -> tuple[Drawn, Atlas, Atlas]:
+    return scene.drawn, scene.coarse.atlas, scene.fine.atlas
+
+
 def assert_same_tumor(one: Estimate, other: Estimate) -> None:
     assert (one.mu1, one.mu2, *one.origin) == pytest.approx((other.mu1, other.mu2, *other.origin))
 
 
 def test_the_tumors_that_count_are_judged_on_the_fine_grid(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.observations)
     brief = replace(SETTINGS, simulations=120, rounds=4, fine_simulations=50)
-    tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, brief, (2.0, 420.0))
+    tumors = sample_tumors(*seen_in(scene), TRUTH, brief, (2.0, 420.0))
     places, logs = tumors.sample.places[:12], tumors.sample.log_density[:12]
-    log_posterior = LogPosterior(outlines, tumors.mapping, (2.0, 420.0))
+    coarse, fine = (Outlines(scene.drawn, atlas, SETTINGS.observations) for atlas in seen_in(scene)[1:])
+    log_posterior = LogPosterior(coarse, fine, tumors.mapping, (2.0, 420.0))
     np.testing.assert_allclose(logs, log_posterior.on_fine_grid(places)[0])
     assert len(tumors.sample.places) >= 50 and np.abs(logs - log_posterior.by_stand_ins(places)[0]).max() > 0.1
 
@@ -130,17 +134,16 @@ def test_the_tumors_that_count_are_judged_on_the_fine_grid(scene: Scene, monkeyp
 
     monkeypatch.setattr(LogPosterior, "on_fine_grid", nowhere)
     with pytest.raises(NothingPossibleError, match="no tumor around"):
-        sample_tumors(outlines, scene.fine.atlas, TRUTH, brief)
-    alike = sample_tumors(outlines, scene.coarse.atlas, TRUTH, brief)  # no finer grid to ask
+        sample_tumors(*seen_in(scene), TRUTH, brief)
+    alike = sample_tumors(scene.drawn, scene.coarse.atlas, scene.coarse.atlas, TRUTH, brief)  # no finer grid to ask
     assert np.isfinite(alike.sample.log_density).any()
     monkeypatch.undo()
     monkeypatch.setattr(LogPosterior, "by_stand_ins", nowhere)  # stand-ins may be wrong
-    assert np.isfinite(sample_tumors(outlines, scene.fine.atlas, TRUTH, brief).sample.log_density).any()
+    assert np.isfinite(sample_tumors(*seen_in(scene), TRUTH, brief).sample.log_density).any()
 
 
 def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
-    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.observations)
-    tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, replace(SETTINGS, simulations=120, rounds=4))
+    tumors = sample_tumors(*seen_in(scene), TRUTH, replace(SETTINGS, simulations=120, rounds=4))
     mean, *others = pick(tumors, replace(SETTINGS, members=10))
     members = others[-10:]
     middle = np.average(tumors.sample.places, axis=0, weights=tumors.sample.weights)
@@ -155,7 +158,7 @@ def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
     spared = np.where(np.arange(11) == best, 1.0, 0.0)
     assert representative(candidates, ensemble, spared)[0] != best  # typical, but it explains the masks far worse
     assert min(fit.loss for fit in held_against(ensemble, scene)) < 0.2
-    numbers = describe_tumors(tumors, outlines, lambda points: points, 0)
+    numbers = describe_tumors(tumors, lambda points: points, 0)
     assert all(len(values) == len(tumors.sample.places) >= 60 for values in numbers.values())
 
 
@@ -183,8 +186,7 @@ def test_a_tumor_between_two_groups_comes_with_a_warning() -> None:
 
 
 def test_a_mean_outside_the_brain_is_no_candidate(scene: Scene) -> None:
-    outlines = Outlines(scene.drawn, scene.coarse.atlas, SETTINGS.observations)
-    tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, replace(SETTINGS, simulations=120, rounds=4))
+    tumors = sample_tumors(*seen_in(scene), TRUTH, replace(SETTINGS, simulations=120, rounds=4))
     settings = replace(SETTINGS, members=10)
     with_mean = pick(tumors, settings)
     assert len(with_mean) in (11, 12)  # the most probable one may be drawn
@@ -207,9 +209,8 @@ def test_less_sure_outlines_widen_the_intervals(scene: Scene) -> None:
     widths = []
     brief = replace(SETTINGS, simulations=200, rounds=5, fine_simulations=800)
     for observations in (40.0, 6.0):
-        outlines = Outlines(scene.drawn, scene.coarse.atlas, observations)
-        tumors = sample_tumors(outlines, scene.fine.atlas, TRUTH, brief)
-        values = describe_tumors(tumors, outlines, lambda points: points, 0)["mu2"]
+        tumors = sample_tumors(*seen_in(scene), TRUTH, replace(brief, observations=observations))
+        values = describe_tumors(tumors, lambda points: points, 0)["mu2"]
         low, high = tumors.sample.quantiles(values, np.array([0.05, 0.95]))
         widths.append(high - low)
     assert widths[1] > 1.3 * widths[0]
