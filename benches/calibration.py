@@ -7,7 +7,8 @@ With `json=` an interrupted run goes on where it was.
 Tumors of the prior are grown in the atlas on the full grid (1.8 mm) and seen through two random thresholds, as outlines
 drawn with errors of 1 mm. The search and the posterior run as for a patient, on the half and the full grid, and get
 only the outlines; but the sizes that a tumor can have are the prior's, which a patient with a smaller core may fall
-below. The anatomy is the true one. Half of many cases should lie in their 50% interval, and the rank of the truth among
+below. The anatomy is the true one. Cases that were sampled too poorly for an answer get none, as a patient does; they
+are counted. Half of many cases should lie in their 50% interval, and the rank of the truth among
 the sampled tumors should be uniform.
 
 That is only so where errors are what the likelihood takes them for: an outline is worth `observations=` independent
@@ -47,7 +48,7 @@ from engine.backends import choose_backend
 from morph.evidence import Evidence
 from morph.inference import Brain, estimate_tumor, majority, prepare_brain
 from morph.outlines import Drawn
-from morph.posterior import PosteriorSettings, describe_tumors, sample_tumors
+from morph.posterior import STARVED, PosteriorSettings, describe_tumors, sample_tumors
 from morph.prior import PRIOR
 from morph.refine import RefinementSettings, refine
 from morph.resample import average_onto, bounding_box, spread_density
@@ -81,13 +82,17 @@ def main() -> None:
         "json": None,
     }
     settings = arguments(defaults, __doc__)
-    cases = judge_cases(settings)
+    judged = judge_cases(settings)
+    cases = [case for case in judged if case["effective"] >= STARVED]
+    if not cases:
+        sys.exit("error: no case has a posterior: raise fine_simulations=")
     ranks = {name: np.array([case["ranks"][name] for case in cases]) for name in cases[0]["ranks"]}
     result = {name: count_covered(values) for name, values in ranks.items()}
     effective = [case["effective"] for case in cases]
     if settings.plot is not None:
         plot_ranks(ranks, Path(settings.plot))
-    about = {"machine": machine(), "cases": len(cases), "effective_median": float(np.median(effective))}
+    about = {"machine": machine(), "cases": len(cases), "without_posterior": len(judged) - len(cases)}
+    about |= {"effective_median": float(np.median(effective))}
     each = {"effective": effective, "ranks": {k: v.tolist() for k, v in ranks.items()}}
     publish("Calibration", {**about, **result, **each}, settings.json)
     if settings.json is not None:

@@ -83,10 +83,6 @@ class SpaceMapping:
         center = _in_tissue(self.center, place, self.fine)
         return _compare(center, self.offset + self.slope @ place, self.coarse, self.fine)
 
-    def average(self, density: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A density (x, y, z) of the fine grid, averaged over the tissue of the coarse one, (n,)."""
-        return _averaging(self.fine, self.coarse).of(density).astype(np.float32)
-
     def correct(self, density: NDArray[np.float32]) -> NDArray[np.float32]:
         """Densities of a stand-in as the fine grid would show them, both (n,) over the tissue of the coarse grid."""
         ratio = np.exp(_log_odds(density) + self.odds)

@@ -11,10 +11,12 @@ from engine import PRIORS, FisherKolmogorovParameters, simulate
 from morph.evidence import Estimate
 from morph.log_posterior import LogPosterior, most_probable
 from morph.outlines import Drawn, Outlines
+from morph.prior import log_prior
 from morph.sampler import Sample, normalized
 from morph.scene import Scene
-from morph.space_mapping import map_space
-from tests.morph.known_tumor import TRUTH, draw_masks, known_scene
+from morph.space_mapping import _averaging, map_space
+from morph.volume import Volume
+from tests.morph.known_tumor import THRESHOLDS, TRUTH, draw_masks, known_scene
 
 OBSERVATIONS = 14.0
 
@@ -47,8 +49,9 @@ def test_a_narrow_front_is_judged_as_the_fine_grid_shows_it(scene: Scene) -> Non
         LogPosterior(*outlines, mapping, (1.0, 420.0)).by_stand_ins(np.zeros((1, 5)))[0] for mapping in (mapped, plain)
     )
     assert as_meant > as_coarse + 3
-    on_fine = LogPosterior(*outlines, mapped, (1.0, 420.0)).on_fine_grid(np.zeros((1, 5)))[0]
-    assert on_fine == pytest.approx(as_meant, abs=1.0)
+    shown = outlines[0].judge(_averaging(fine, coarse).of(density).astype(np.float32))
+    prior = log_prior(narrow.mu1, narrow.mu2, np.array(narrow.origin), fine)
+    assert prior + shown.log_likelihood == pytest.approx(as_meant, abs=1.0)
 
 
 def test_both_grids_are_compared_where_the_fine_one_finds_tumors_probable(scene: Scene) -> None:
@@ -78,3 +81,18 @@ def test_the_prior_is_that_of_uniform_draws() -> None:
     tumor = FisherKolmogorovParameters(0.1, 0.05, 300, (0.5, 0.5, 0.5))
     assert np.isfinite(prior.log_density(tumor.mu1, tumor.mu2))
     assert prior.log_density(0.1, 4.0) == -np.inf == prior.log_density(10.0, 30.0)
+
+
+def test_the_fine_grid_tells_at_which_density_an_outline_was_seen(scene: Scene) -> None:
+    """Averaged over coarse voxels the foot of a narrow front looks further out, and the threshold higher."""
+    narrow, coarse, fine = Estimate(4.0, 4.5, TRUTH.origin), scene.coarse.atlas, scene.fine.atlas
+    density = simulate([narrow.parameters()], fine).density[0]
+    core, edema = (Volume((density >= t).astype(np.float32), fine.grid.affine) for t in THRESHOLDS)
+    outlines = [Outlines(Drawn(core, edema, fine.tissue), atlas, OBSERVATIONS) for atlas in (coarse, fine)]
+    log_posterior = LogPosterior(*outlines, map_space(fine, fine, narrow), (1.0, 420.0))
+    (judged,) = log_posterior.on_fine_grid(np.zeros((1, 5)))[1]
+    averaged = outlines[0].judge(_averaging(fine, coarse).of(density).astype(np.float32))
+    assert judged is not None
+    seen, looks = (outlines[0].edema.thresholds[one.edema.argmax()] for one in (judged, averaged))
+    assert seen == pytest.approx(THRESHOLDS[1], abs=0.011)
+    assert looks > THRESHOLDS[1] + 0.015
