@@ -7,9 +7,9 @@ With `json=` an interrupted run goes on where it was.
 Tumors of the prior are grown in the atlas on the full grid (1.8 mm) and seen through two random thresholds, as outlines
 drawn with errors of 1 mm. The search and the posterior run as for a patient, on the half and the full grid, and get
 only the outlines; but the sizes that a tumor can have are the prior's, which a patient with a smaller core may fall
-below. The anatomy is the true one. Cases that are sampled too poorly get no intervals, as a patient would get none, and are
-counted. Half of many other cases should lie in their 50% interval, and the rank of the truth among the sampled tumors
-should be uniform.
+below. The anatomy is the true one. Cases that are sampled too poorly get no intervals, as a patient would get none, and
+are counted. Half of many other cases should lie in their 50% interval, and the rank of the truth among the sampled
+tumors should be uniform.
 
 That is only so where errors are what the likelihood takes them for: an outline is worth `observations=` independent
 ones, so by default errors go together over as much of it as one observation stands for. `correlation=17` draws errors
