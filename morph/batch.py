@@ -2,13 +2,13 @@
 
 A case that cannot be read, is killed or crashes leaves its sentence in the table and the next one begins. A case that
 is finished, from the same files, with the same configuration and code, is not run again, so the same command
-resumes. The table, summary.csv, is written after every case.
+resumes. The table, summary.csv, has what is finished from the beginning on and is written after every case.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,22 +50,33 @@ def run_batch(options: dict[str, Any], main: Main, hash_tools: Callable[[], Mapp
     if given:
         raise InputError(f"cases= is a folder of patients: leave out {', '.join(given)}")
     source = Path(str(options["cases"]))
-    console, rows = Console(), dict[str, Row]()
+    console, rows, summary = Console(), dict[str, Row](), _root(options, source) / SUMMARY
     folders, others = find_folders(source, _root(options, source))
     jobs = plan(source, folders, options)
     tools = hash_tools()
     if others:
         console.print(f"without images, left out: {', '.join(path.name for path in others)}")
     try:
+        for folder, layout in jobs.items():
+            if (row := look_at(folder, layout, options, tools)) is not None:
+                rows[folder.name] = row
+                console.print(f"{folder.name}: {row.status}")
+        write_summary(summary, in_order(rows, jobs))
         for number, (folder, layout) in enumerate(jobs.items(), 1):
-            console.print(f"[bold]case {number} of {len(jobs)}: {folder.name}[/bold]")
-            rows[folder.name] = run_one(folder, layout, options, main, tools)
-            write_summary(_root(options, source) / SUMMARY, list(rows.values()))
+            if folder.name not in rows:
+                console.print(f"[bold]case {number} of {len(jobs)}: {folder.name}[/bold]")
+                rows[folder.name] = run_one(folder, layout, options, main)
+                write_summary(summary, in_order(rows, jobs))
     finally:
         if rows:
-            show(console, list(rows.values()))
-            console.print(f"written to {_root(options, source) / SUMMARY}; {len(jobs) - len(rows)} cases left")
+            show(console, in_order(rows, jobs))
+            console.print(f"written to {summary}; {len(jobs) - len(rows)} cases left")
     return exit_status(list(rows.values()))
+
+
+def in_order(rows: Mapping[str, Row], jobs: Iterable[Path]) -> list[Row]:
+    """The rows that are there, as the cases come."""
+    return [rows[folder.name] for folder in jobs if folder.name in rows]
 
 
 def find_folders(source: Path, root: Path) -> tuple[list[Path], list[Path]]:
@@ -119,28 +130,35 @@ def plan(source: Path, folders: list[Path], options: Mapping[str, Any]) -> dict[
     return jobs
 
 
-def run_one(folder: Path, layout: Layout, options: Mapping[str, Any], main: Main, tools: Mapping[str, str]) -> Row:
-    """Run one case, unless it is finished, and say what came out."""
+def look_at(folder: Path, layout: Layout, options: Mapping[str, Any], tools: Mapping[str, str]) -> Row | None:
+    """The row of a case that is finished or cannot be read; None if it is to be run."""
     try:
         kept = is_finished(layout, find_files(folder), options, tools)
     except InputError as error:
         return Row(folder.name, "bad input", error=str(error))
     except OSError as error:
         return Row(folder.name, "bad input", error=f"{error.filename} cannot be read ({error.strerror})")
-    if not kept:
-        status, sentence = run_apart(main, {**options, "cases": None, "case": str(folder), "out": str(layout.root)})
-        if status == INTERRUPTED:
-            raise KeyboardInterrupt
-        if status not in (0, FALLBACK_DELIVERED):
-            return Row(folder.name, "bad input" if status == BAD_INPUT else "crashed", error=sentence)
-    record = json.loads(layout.place(PARAMETERS).read_text(encoding="utf-8"))
-    return describe(folder.name, "kept" if kept else "done", record)
+    return _row("kept", folder, layout) if kept else None
+
+
+def run_one(folder: Path, layout: Layout, options: Mapping[str, Any], main: Main) -> Row:
+    """Run one case and say what came out."""
+    status, sentence = run_apart(main, {**options, "cases": None, "case": str(folder), "out": str(layout.root)})
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    if status not in (0, FALLBACK_DELIVERED):
+        return Row(folder.name, "bad input" if status == BAD_INPUT else "crashed", error=sentence)
+    return _row("done", folder, layout)
+
+
+def _row(status: str, folder: Path, layout: Layout) -> Row:
+    return describe(folder.name, status, json.loads(layout.place(PARAMETERS).read_text(encoding="utf-8")))
 
 
 def is_finished(
     layout: Layout, files: Mapping[str, Path], options: Mapping[str, Any], tools: Mapping[str, str]
 ) -> bool:
-    """Whether an answer from the same files, atlas and weights, with the same configuration and code, is there.
+    """Whether the whole answer from the same files, atlas and weights, with the same configuration and code, is there.
 
     Raises:
         OSError: a file of the patient cannot be read.
@@ -148,13 +166,14 @@ def is_finished(
     try:
         record = json.loads(layout.place(PARAMETERS).read_text(encoding="utf-8"))
         hashes, config, code = record["hashes"], record["config"], record["versions"]["code"]
+        written = [layout.place(name) for name in record["files"]]
     except (OSError, ValueError, KeyError, TypeError):
         return False
     how, before = (
         {key: value for key, value in settings.items() if key not in PLACES}
         for settings in (json.loads(json.dumps(options)), config)
     )
-    if how != before or code != code_hash() or not layout.place("density.nii.gz").is_file():
+    if how != before or code != code_hash() or not all(path.is_file() for path in written):
         return False
     return bool(hashes == {**{role: file_hash(path) for role, path in files.items()}, **tools})
 

@@ -62,6 +62,8 @@ class Region:
     given: bool = False
 
 
+LONGEST_TEXT = 1024
+"""Characters of a value with VR ST. Source: DICOM PS3.5, 6.2."""
 _TARGET, _CTV = codes.DCM.RTTarget, Code("228792002", "SCT", "CTV")
 REGIONS = {
     "core": Region("GTV", _TARGET, Code("228791009", "SCT", "GTV"), (228, 26, 28), given=True),
@@ -89,7 +91,7 @@ def write_structures(
     now = datetime.now()
     dataset = _new_object(series, now)
     dataset.StructureSetLabel = "LMI FALLBACK" if fallback else "LMI RESEARCH"
-    dataset.StructureSetDescription = f"{RESEARCH}. {note}"
+    dataset.StructureSetDescription = _short(f"{RESEARCH}. {note}")
     dataset.StructureSetDate, dataset.StructureSetTime = f"{now:%Y%m%d}", f"{now:%H%M%S}"
     dataset.ReferencedFrameOfReferenceSequence = [_referenced_series(series)]
     dataset.StructureSetROISequence, dataset.ROIContourSequence, dataset.RTROIObservationsSequence = [], [], []
@@ -249,7 +251,12 @@ def _shown_name(name: str, fallback: bool) -> str:
 
 def _about(name: str, note: str) -> str:
     """Description of a region."""
-    return f"{PRODUCTS[f'{name}.nii.gz'].about}. {RESEARCH}. {note}"
+    return _short(f"{PRODUCTS[f'{name}.nii.gz'].about}. {RESEARCH}. {note}")
+
+
+def _short(text: str) -> str:
+    """A text that DICOM's short ones (VR ST) can hold."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 4]} ..."
 
 
 def _version() -> str:

@@ -120,6 +120,7 @@ def write_outputs(
     """
     record = describe_answer(patient, answer, brain, config) | {"targets": targets.record}
     written = dict(list_files(patient, answer, targets))
+    record["files"] = [*written, "report.html"]
     report = partial(write_report, patient=patient, answer=answer, record=record, targets=targets, twin=twin)
     written["report.html"] = report
     for name, write in written.items():
@@ -170,7 +171,8 @@ def describe_answer(
     `parameters` has lengths in the patient's mm and the origin both as a fraction of the cube of `space` and in the
     patient's world; of a tumor that pushes the first is in the brain at rest and the second where that tissue is seen.
     `atlas_space` is the same tumor carried to the atlas, with lengths in its mm; `network` is the network's estimate of
-    it, and `rejected` a fit that did not pass its checks, both likewise in atlas space.
+    it, and `rejected` a fit that did not pass its checks, both likewise in atlas space. `write_answer` adds `targets`
+    and `files`, the names of all that it wrote.
     """
     delivered = answer.parameters is not None
     found = _estimate(answer.found)

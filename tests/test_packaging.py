@@ -16,7 +16,7 @@ from zipfile import ZipFile
 import pytest
 
 PACKAGES = ("engine", "learn", "morph", "conf")
-COMMANDS = ("engine.generate", "learn.train", "learn.evaluate", "morph.run")
+COMMANDS = ("engine.generate", "learn.train", "learn.evaluate", "morph.run", "morph.predict_gbm")
 
 pytestmark = pytest.mark.xdist_group("packaging")
 

@@ -78,7 +78,7 @@ def test_bad_cases_leave_their_sentence_and_good_ones_are_kept(
     assert started == ["a good", "b bad", "c fallback"]
     table = rows(out)
     said = capsys.readouterr().out
-    assert "b bad: " in said and "4 of 4" in said
+    assert "b bad: " in said and "d empty: bad input" in said and "3 of 4" in said
     assert [row["status"] for row in table.values()] == ["done", "bad input", "done", "bad input"]
     assert "unknown label 9" in table["b bad"]["error"] and "no seg file" in table["d empty"]["error"]
     record = json.loads((out / "a good" / "parameters.json").read_text())
@@ -113,6 +113,7 @@ def test_another_file_or_setting_is_another_answer(
         ("setting", 2),
         ("image", 1),
         ("density", 2),
+        ("report", 2),
         ("gone", 2),
         ("code", 2),
         ("weights", 2),
@@ -122,6 +123,8 @@ def test_another_file_or_setting_is_another_answer(
             save(patients / "a good" / "flair.nii.gz", 2 * ARRAYS["flair"])
         if change == "density":
             (out / "d empty" / "density.nii.gz").unlink()
+        if change == "report":
+            (out / "a good" / "report.html").unlink(missing_ok=True)
         if change == "gone":
             (patients / "d empty" / "flair.nii.gz").unlink()
         if change == "code":
@@ -130,6 +133,21 @@ def test_another_file_or_setting_is_another_answer(
             monkeypatch.setattr("morph.run.hash_brain", lambda brain: {"atlas": "another"})
         tiny_command(f"cases={patients}", f"out={out}", f"seed={int(change == 'setting')}")
         assert len(started) == expected, change
+
+
+def test_a_crash_leaves_its_sentence_and_the_next_case_begins(
+    tmp_path: Path, patients: Path, tiny_command: Run, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = batch.run_apart
+
+    def crash_first(run: Callable[[DictConfig], int], options: dict[str, object]) -> tuple[int, str]:
+        return (1, "killed by SIGKILL") if str(options["case"]).endswith("a good") else launch(run, options)
+
+    monkeypatch.setattr(batch, "run_apart", crash_first)
+    assert tiny_command(f"cases={patients}", f"out={tmp_path / 'out'}") == 1
+    table = rows(tmp_path / "out")
+    assert (table["a good"]["status"], table["a good"]["error"]) == ("crashed", "killed by SIGKILL")
+    assert table["c fallback"]["status"] == "done"
 
 
 def test_an_interruption_keeps_what_is_finished(
@@ -141,7 +159,16 @@ def test_an_interruption_keeps_what_is_finished(
     monkeypatch.setattr(batch, "run_apart", lambda *arguments: next(answers)(*arguments))
     with pytest.raises(KeyboardInterrupt):
         tiny_command(f"cases={patients}", f"out={out}")
-    assert list(rows(out)) == ["a good"] and (out / "a good" / "parameters.json").exists()
+    assert (out / "a good" / "parameters.json").exists()
+    finished = rows(out)
+    assert finished["a good"]["status"] == "done" and "c fallback" not in finished
+    (patients / "0 new").mkdir()
+    for role, array in ARRAYS.items():
+        save(patients / "0 new" / f"{role}.nii.gz", array)
+    monkeypatch.setattr(batch, "run_apart", lambda run, options: (INTERRUPTED, ""))
+    with pytest.raises(KeyboardInterrupt):
+        tiny_command(f"cases={patients}", f"out={out}")
+    assert rows(out)["a good"] == finished["a good"] | {"status": "kept"}  # though the first case is not done
 
 
 def test_a_dataset_in_bids_comes_out_in_bids(tmp_path: Path, tiny_command: Run, started: list[str]) -> None:
