@@ -42,7 +42,7 @@ def main() -> None:
     if set(settings.only) - set(names):
         sys.exit(f"error: only={list(settings.only)}: choose from {', '.join(names)}")
     seeds = OmegaConf.to_container(settings)["seeds"]  # type: ignore[call-overload]
-    if not isinstance(seeds, list) or not seeds:
+    if not seeds:
         sys.exit(f"error: seeds={settings.seeds}: give a list, such as seeds=[0,1]")
     folder = Path(settings.folder)
     budget = {key: settings[key] for key in ("data", "samples", "images", "network")}

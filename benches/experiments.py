@@ -1,12 +1,12 @@
 """The paper's six experiments, trained and tested with the same budget, beside its own numbers.
 
-    python -m engine.generate samples=6500 grid=half seed=1 out=runs/fk_half.zarr
+    python -m engine.generate samples=6500 grid=half seed=1 out=runs/fk_six.zarr
     python -m engine.generate samples=2000 grid=half seed=2 model=mass_effect out=runs/me_half.zarr
-    python benches/experiments.py fk=runs/fk_half.zarr me=runs/me_half.zarr folder=runs/six json=six.json
-    python benches/experiments.py ablation=paper_scale folder=runs/scale "only=[fk_two_nets,fk_direct]"
+    python benches/experiments.py fk=runs/fk_six.zarr me=runs/me_half.zarr folder=runs/six json=six.json
+    python benches/experiments.py ablation=paper_scale folder=runs/scale only=fk_two_nets,fk_direct
 
 Every network learns from `images` images in all, drawn from `fk_samples` or `me_samples` simulations: mass effect, with
-fewer of them, in more epochs. `only=[fk_joint,fk_two_nets]` is a part of the work; what is there already is not done
+fewer of them, in more epochs. `only=fk_joint,fk_two_nets` is a part of the work; what is there already is not done
 again, and an interrupted training goes on; results of another budget are refused. The origin of the direct experiment
 is predicted by the same network as that of the two networks (same targets, data and seed), which is copied instead of
 trained twice. `ablation=paper_scale` scales the targets as the paper does: linearly. On our logarithmic scales the
@@ -56,7 +56,7 @@ ALSO = ("mu1_relative_error_median", "mu2_relative_error_median", "origin_error_
 def main() -> None:
     """Train, test and report."""
     defaults = {
-        "fk": "runs/fk_half.zarr", "me": "runs/me_half.zarr", "folder": "runs/six", "fk_samples": 5000,
+        "fk": "runs/fk_six.zarr", "me": "runs/me_half.zarr", "folder": "runs/six", "fk_samples": 5000,
         "me_samples": 1600, "images": 100000, "network": "small", "ablation": "none", "seed": 0, "only": list(PAPER),
         "json": None,
     }  # fmt: skip

@@ -35,6 +35,7 @@ from engine.parameters import Parameters
 from learn.datamodule import split_rows
 from learn.dataset import fixed_thresholds
 from learn.metrics import density_errors, parameter_errors, summarize
+from learn.same_physics import refuse_old_physics
 
 STARTS = ((1.0, 2.5), (1.6, 1.5), (1.6, 5.0))
 """Front path 2 mu1 mu2 over the radius of the core, and front width mu1 / mu2 [mm]."""
@@ -45,9 +46,13 @@ CANDIDATES = 24
 """Thresholds that are tried in each range."""
 TRIAL = 5
 """Generations of every start."""
+LEAST = POPULATION * (TRIAL * len(STARTS) + 1)
+"""Simulations of a search."""
 
 Masks = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 Found = tuple[Parameters, float]
+Physics = tuple[Atlas, Model, str]
+"""Brain, model and scheme of a store."""
 
 
 def main() -> None:
@@ -55,15 +60,19 @@ def main() -> None:
     keys = {"data": "runs/fk_half.zarr", "split": "test", "count": 40, "evaluations": 600, "seed": 0, "json": None}
     settings = arguments(keys, __doc__)
     store = open_store(settings.data)
+    refuse_old_physics(store)
+    if settings.count < 1 or settings.evaluations < LEAST:
+        sys.exit(f"error: count= must be >= 1 and evaluations= >= {LEAST}, what its starts take")
     atlas, columns, model = store.load_atlas(), store.parameters, model_of(store.attributes)
+    scheme = store.attributes["scheme"]
     if len(set(model.coupling)) > 1:
         sys.exit(f"error: couplings of {settings.data} differ: the search needs a store where it is known")
     scores: dict[str, list[float]] = {}
     for row in split_rows(store, settings.split)[: settings.count]:
         true = store.density(int(row))
         masks = observe(true, *fixed_thresholds(int(row)))
-        tumor, matched = search(masks, atlas, model, settings.evaluations, settings.seed + int(row))
-        again = simulate([tumor], atlas).density[0]
+        tumor, matched = search(masks, (atlas, model, scheme), settings.evaluations, settings.seed + int(row))
+        again = grow([tumor], atlas, scheme)[0]
         found = {"mu1": np.array([tumor.mu1]), "mu2": np.array([tumor.mu2]), "origin": np.array([tumor.origin])}
         errors = parameter_errors({name: columns[name][[row]] for name in found}, found, atlas.grid.extent)
         one = density_errors(true, again, atlas) | {name: float(values[0]) for name, values in errors.items()}
@@ -77,8 +86,9 @@ def main() -> None:
     publish("What two masks leave open", facts | summary, settings.json)
 
 
-def search(masks: Masks, atlas: Atlas, model: Model, evaluations: int, seed: int) -> Found:
+def search(masks: Masks, physics: Physics, evaluations: int, seed: int) -> Found:
     """The tumor that matches the masks best, and the mean Dice of its own with them."""
+    atlas = physics[0]
     core = masks[0] if masks[0].any() else masks[1]
     center = atlas.grid.to_world(atlas.grid.from_voxel(np.argwhere(core).mean(axis=0)))
     radius = (3 * core.sum() * atlas.grid.spacing**3 / (4 * np.pi)) ** (1 / 3)
@@ -87,22 +97,30 @@ def search(masks: Masks, atlas: Atlas, model: Model, evaluations: int, seed: int
         start = np.array([np.log(stretch * radius / 2), np.log(width), *center])
         options = {"seed": seed * len(STARTS) + number + 1, "popsize": POPULATION, "verbose": -9}
         strategy = cma.CMAEvolutionStrategy(np.zeros(len(STEPS)), 1.0, options)
-        trials.append((max(generations(strategy, start, masks, atlas, model, TRIAL), key=better), start, strategy))
+        trials.append((max(generations(strategy, start, masks, physics, TRIAL), key=better), start, strategy))
     found, start, strategy = max(trials, key=lambda trial: trial[0][1])
     rest = max(1, evaluations // POPULATION - TRIAL * len(STARTS))
-    return max([found, *generations(strategy, start, masks, atlas, model, rest)], key=better)
+    return max([found, *generations(strategy, start, masks, physics, rest)], key=better)
 
 
 def generations(
-    strategy: cma.CMAEvolutionStrategy, start: NDArray[np.float64], masks: Masks, atlas: Atlas, model: Model, count: int
+    strategy: cma.CMAEvolutionStrategy, start: NDArray[np.float64], masks: Masks, physics: Physics, count: int
 ) -> Iterator[Found]:
     """The best of every generation."""
+    atlas, model, scheme = physics
     for _ in range(count):
         places = strategy.ask()
         tumors = [model.with_coupling(decode(start + place * STEPS, atlas)) for place in places]
-        matches = [match(density, masks) for density in simulate(tumors, atlas).density]
+        matches = [match(density, masks) for density in grow(tumors, atlas, scheme)]
         strategy.tell(places, [1 - value for value in matches])
         yield max(zip(tumors, matches, strict=True), key=better)
+
+
+def grow(tumors: list[Parameters], atlas: Atlas, scheme: str) -> NDArray[np.float32]:
+    """Their densities; a tumor whose push was not found has none."""
+    grown = simulate(tumors, atlas, scheme=scheme)
+    grown.density[[how == "not_converged" for how in grown.ended]] = 0
+    return grown.density
 
 
 def better(found: Found) -> float:

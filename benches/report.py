@@ -39,7 +39,22 @@ def arguments(defaults: dict[str, Any], documentation: str | None) -> DictConfig
         print(f"error: the keys of this program are {', '.join(defaults)}, given as key=value", file=sys.stderr)
         sys.exit(2)
     assert isinstance(merged, DictConfig)
+    for key, default in defaults.items():
+        merged[key] = _like(key, OmegaConf.to_container(merged)[key], default)  # type: ignore[index, call-overload]
+    if merged.get("json") is not None and not Path(merged.json).absolute().parent.is_dir():
+        sys.exit(f"error: json={merged.json} cannot be written: there is no such folder")
     return merged
+
+
+def _like(key: str, value: Any, default: Any) -> Any:
+    """A value of the default's kind; a list of words may be given as word,word."""
+    if isinstance(default, list) and isinstance(value, str):
+        value = value.split(",")
+    kinds = {bool: bool, int: int, float: (int, float), list: list}
+    for kind, allowed in kinds.items():
+        if type(default) is kind and (not isinstance(value, allowed) or (kind is not bool and value is True)):
+            sys.exit(f"error: {key}={value} is not of the kind of its default, {default}")
+    return value
 
 
 def _say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

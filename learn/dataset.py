@@ -149,11 +149,16 @@ def refuse_far_targets(targets: Targets, encoded: NDArray[np.float32]) -> None:
         encoded: the data's values, (n, outputs); those of thresholds, which are drawn, are not looked at.
 
     Raises:
-        InputError: a quantity's values, or the range that a threshold is drawn from, are far outside its bounds.
+        InputError: a quantity's values, or the range that a threshold is drawn from, are far outside its bounds, or no
+            finite numbers on its scale.
     """
     for output, quantity in enumerate(targets.quantities):
         drawn = RANGES.get(quantity.name)
         values = encoded[:, output] if drawn is None else quantity.encode(drawn)
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"the data's {quantity.name} has values that its target cannot show: give scaling= another scale"
+            )
         if values.size and np.abs(values).max() > LARGEST_CODE:
             low, high = quantity.decode([values.min(), values.max()])
             raise InputError(

@@ -129,7 +129,7 @@ def _load_file(path: Path) -> TrainedNetwork:
         network.load_state_dict(tensors)
         targets = Targets.from_metadata(metadata["targets"])
         crop = Crop(tuple(metadata["crop"]["start"]), tuple(metadata["crop"]["stop"]))
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} does not hold the network that its header describes: train it again") from error
     return TrainedNetwork(network.eval(), targets, crop, metadata, path)
 

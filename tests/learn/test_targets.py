@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import InputError
+from learn.dataset import refuse_far_targets
 from learn.targets import QUANTITIES, Quantity, Targets
 
 JOINT = ["mu1", "mu2", "origin_x", "origin_y", "origin_z"]
@@ -113,3 +114,12 @@ def test_weights_say_how_much_an_error_counts() -> None:
     assert Targets.from_metadata(targets.metadata()).quantities == targets.quantities
     old = [{key: value for key, value in entry.items() if key != "weight"} for entry in targets.metadata()]
     assert Targets.from_metadata(old).weights.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("mu1", "said"), [(-1.0, "cannot show"), (4000.0, "give bounds that hold")])
+def test_data_that_a_target_cannot_show_are_refused(mu1: float, said: str) -> None:
+    joint = Targets.named(JOINT)
+    fine = {"mu1": np.array([8.0, 9.0]), "mu2": np.array([4.0, 4.0]), "origin": np.full((2, 3), 0.5)}
+    refuse_far_targets(joint, joint.encode(fine))
+    with np.errstate(invalid="ignore"), pytest.raises(InputError, match=said):
+        refuse_far_targets(joint, joint.encode(fine | {"mu1": np.array([8.0, mu1])}))

@@ -126,6 +126,16 @@ def test_an_ablation_is_compared_on_both_kinds_of_masks(bench, commands, tmp_pat
     commands.done.clear()
     bench("ablations", *given, "only=[weighted]")
     assert not commands.done
-    for wrong, words in (("seeds=0", "give a list"), ("samples=100", "choose another folder")):
+    for wrong, words in (("seeds=0", "not of the kind"), ("samples=100", "choose another folder")):
         with pytest.raises(SystemExit, match=words):
             bench("ablations", *given, wrong)
+
+
+def test_settings_of_another_kind_fill_no_folder(bench, commands, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="images=abc is not of the kind of its default"):
+        bench("experiments", f"folder={tmp_path / 'six'}", "images=abc")
+    with pytest.raises(SystemExit, match="cannot be written"):
+        bench("experiments", f"folder={tmp_path / 'six'}", f"json={tmp_path / 'nowhere' / 'six.json'}")
+    assert not (tmp_path / "six").exists() and not commands.done
+    bench("experiments", f"folder={tmp_path / 'six'}", "only=fk_joint,fk_two_nets")  # as words, without brackets
+    assert {one.get("experiment") for _, one in commands.done} == {"fk_joint", "fk_two_nets", None}
