@@ -153,6 +153,16 @@ def test_both_belong_to_the_series_and_say_what_they_are(tmp_path: Path, series:
             assert np.abs((points - corner) @ normal).max() < 0.01
 
 
+def test_a_long_note_ends_where_dicom_has_room_for_no_more(tmp_path: Path, series: Series) -> None:
+    masks = {"core": as_volumes(series, regions(series))["core"]}
+    for name, write in (("rtstruct.dcm", write_structures), ("segmentation.dcm", write_segmentation)):
+        write(tmp_path / name, series, masks, "word " * 300)
+    structures, segments = dcmread(tmp_path / "rtstruct.dcm"), dcmread(tmp_path / "segmentation.dcm")
+    texts = [structures.StructureSetDescription, structures.StructureSetROISequence[0].ROIDescription]
+    for text in [*texts, segments.SegmentSequence[0].SegmentDescription]:
+        assert len(text) <= 1024 and text.endswith("...") and RESEARCH in text
+
+
 @pytest.mark.parametrize("keyword", [*PATIENT, *STUDY[1:]])
 def test_what_somebody_took_out_of_the_series_stays_empty(tmp_path: Path, series: Series, keyword: str) -> None:
     for header in series.headers:

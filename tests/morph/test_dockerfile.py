@@ -39,12 +39,16 @@ def test_it_installs_what_the_makefile_does() -> None:
 
 @pytest.mark.skipif(os.getuid() != 0 or which("setpriv") is None, reason="only root becomes another user, by setpriv")
 @pytest.mark.parametrize(("owner", "expected"), [(1234, "1234"), (0, "0")])
-def test_the_entry_point_becomes_the_owner_of_the_output(tmp_path: Path, owner: int, expected: str) -> None:
+def test_the_entry_point_becomes_the_owner_of_the_output_and_takes_arguments(
+    tmp_path: Path, owner: int, expected: str
+) -> None:
     (entry,) = arguments("ENTRYPOINT")
     command = json.loads(entry)
     assert importlib.util.find_spec("morph.predict_gbm") is not None
-    assert command[-1].count("python -m morph.predict_gbm") == 2
+    assert command[2].count("python -m morph.predict_gbm") == 2
     os.chown(tmp_path, owner, owner)
-    command[-1] = command[-1].replace("python -m morph.predict_gbm", "id -u")
-    ended = subprocess.run(command, env={**os.environ, "LMI_OUTPUT": str(tmp_path)}, capture_output=True, text=True)
-    assert ended.stdout.strip() == expected and ended.returncode == 0
+    command[2] = command[2].replace("python -m morph.predict_gbm", "sh -c 'echo $(id -u) $1' -")
+    ended = subprocess.run(
+        [*command, "--help"], env={**os.environ, "LMI_OUTPUT": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert ended.stdout.split() == [expected, "--help"] and ended.returncode == 0

@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 
 from engine import InputError
 from engine.command import compose
@@ -65,6 +66,18 @@ def test_outputs_lie_on_the_patients_own_grid(
         "parameters.json", "probability_0.01.nii.gz", "probability_0.1.nii.gz", "probability_0.5.nii.gz",
         "report.html", "tissue.nii.gz",
     ]  # fmt: skip
+    for path in out.glob("*.nii.gz"):
+        assert_read_elsewhere(path, t1)
+
+
+def assert_read_elsewhere(path: Path, t1: nib.Nifti1Image) -> None:
+    """A reader that is not ours finds the same values at the same places of the world."""
+    ours, image = nib.load(path), SimpleITK.ReadImage(str(path))
+    assert image.GetSize() == t1.shape
+    for voxel in ((0, 0, 0), (3, 5, 7)):
+        place = (t1.affine @ (*voxel, 1))[:3] * (-1, -1, 1)  # RAS to LPS
+        np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(voxel), place, atol=1e-3)
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(image).T, np.asarray(ours.dataobj))
 
 
 MARKED = ("density", "ctv_density", "ctv_15mm")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -197,3 +200,17 @@ def test_one_world_needs_no_warp(brain: Brain) -> None:
         SameWorld().to_patient(volume, brain.t1, "linear"),
     ):
         np.testing.assert_array_equal(moved.array, LABELS)
+
+
+def test_the_containers_command_reads_and_writes_the_folders_that_it_is_told(tmp_path: Path) -> None:
+    csf = np.where(LABELS > 0, 1.0, MAPS["csf"])
+    write_case(tmp_path / "io0", csf=csf, wm=MAPS["wm"] * (csf == 0), gm=MAPS["gm"] * (csf == 0))
+    write_case(tmp_path / "io0", name="00001", csf=None)
+    folders = {"LMI_INPUT": str(tmp_path / "io0"), "LMI_OUTPUT": str(tmp_path / "io1")}
+    command = [sys.executable, "-m", "morph.predict_gbm"]
+    ended = subprocess.run(command, env=os.environ | folders, capture_output=True, text=True, check=False)
+    assert ended.returncode == BAD_INPUT
+    assert ended.stderr.startswith("error: 00001: ") and ended.stderr.count("\n") == 1
+    assert "Patient-00001 has no 00001-csf.nii.gz: each patient needs wm, gm, csf, tumorseg" in ended.stderr
+    delivered(tmp_path)
+    assert [path.name for path in (tmp_path / "io1").iterdir()] == ["00000.nii.gz"]
