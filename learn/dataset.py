@@ -157,7 +157,8 @@ def refuse_far_targets(targets: Targets, encoded: NDArray[np.float32]) -> None:
         values = encoded[:, output] if drawn is None else quantity.encode(drawn)
         if not np.isfinite(values).all():
             raise InputError(
-                f"the data's {quantity.name} has values that its target cannot show: give scaling= another scale"
+                f"the data's {quantity.name} has values that its target cannot show: "
+                "give scaling= another scale, or verify the store"
             )
         if values.size and np.abs(values).max() > LARGEST_CODE:
             low, high = quantity.decode([values.min(), values.max()])

@@ -8,8 +8,13 @@ from typing import Any
 INTENT = (
     "Estimates the parameters of a brain tumor growth model from two tumor masks (T1Gd-visible core and "
     "FLAIR-visible edema) in atlas space. For research only; not a medical device. Outside the ranges of its "
-    "training data its answers are not reliable: `morph` checks and refines them."
+    "training data its answers are not reliable: "
 )
+USE = {
+    "fisher_kolmogorov": "`morph` checks and refines them.",
+    "mass_effect": "`morph` does not use it.",
+}
+"""What becomes of the answers of each model's networks."""
 
 
 def model_card(metadata: Mapping[str, Any], parameters: int) -> str:
@@ -31,7 +36,7 @@ def model_card(metadata: Mapping[str, Any], parameters: int) -> str:
         "network": f"{metadata['architecture']['filters']} filters, {parameters:,} parameters",
         "prior": _inline(metadata.get("prior", "")),
     }
-    sections = [f"# {metadata['name']}", INTENT, _table(facts)]
+    sections = [f"# {metadata['name']}", INTENT + USE[metadata["model"]], _table(facts)]
     for title in ("training", "accuracy"):
         if metadata.get(title):
             sections += [f"## {title.capitalize()}", _table(metadata[title])]

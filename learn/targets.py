@@ -64,7 +64,8 @@ class Quantity:
 
     def _scaled(self, values: ArrayLike) -> NDArray[np.float64]:
         values = np.asarray(values, dtype=np.float64)
-        return np.log(values) if self.scale == "log" else values
+        with np.errstate(divide="ignore", invalid="ignore"):  # the caller looks at what comes out
+            return np.log(values) if self.scale == "log" else values
 
 
 QUANTITIES: dict[str, Quantity] = {

@@ -56,12 +56,12 @@ def run_batch(options: dict[str, Any], main: Main, hash_tools: Callable[[], Mapp
     tools = hash_tools()
     if others:
         console.print(f"without images, left out: {', '.join(path.name for path in others)}")
+    for folder, layout in jobs.items():
+        if (row := look_at(folder, layout, options, tools)) is not None:
+            rows[folder.name] = row
+            console.print(f"{folder.name}: {row.status}")
+    write_summary(summary, in_order(rows, jobs))
     try:
-        for folder, layout in jobs.items():
-            if (row := look_at(folder, layout, options, tools)) is not None:
-                rows[folder.name] = row
-                console.print(f"{folder.name}: {row.status}")
-        write_summary(summary, in_order(rows, jobs))
         for number, (folder, layout) in enumerate(jobs.items(), 1):
             if folder.name not in rows:
                 console.print(f"[bold]case {number} of {len(jobs)}: {folder.name}[/bold]")
@@ -137,7 +137,7 @@ def look_at(folder: Path, layout: Layout, options: Mapping[str, Any], tools: Map
     except InputError as error:
         return Row(folder.name, "bad input", error=str(error))
     except OSError as error:
-        return Row(folder.name, "bad input", error=f"{error.filename} cannot be read ({error.strerror})")
+        return Row(folder.name, "bad input", error=f"{error.filename or folder} cannot be read ({error.strerror})")
     return _row("kept", folder, layout) if kept else None
 
 
@@ -158,7 +158,9 @@ def _row(status: str, folder: Path, layout: Layout) -> Row:
 def is_finished(
     layout: Layout, files: Mapping[str, Path], options: Mapping[str, Any], tools: Mapping[str, str]
 ) -> bool:
-    """Whether the whole answer from the same files, atlas and weights, with the same configuration and code, is there.
+    """Whether an answer from the same files, atlas and weights, with the same configuration and code, is there.
+
+    All of its files must be, but for the sidecars of BIDS.
 
     Raises:
         OSError: a file of the patient cannot be read.

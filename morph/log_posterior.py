@@ -4,7 +4,8 @@ Stand-ins are cheap, but right only near the place where both grids were compare
 the coarse grid may close a sulcus that the fine one leaves open. So the comparison must be made where the posterior of
 the fine grid is. `most_probable` looks for that place with some simulations on the fine grid, seconds in all. Even
 there what stand-ins say scatters by far more than sampling allows (standard deviations of 2.5 to 3.4 in the logarithm
-on three of four known tumors), so it only tells where to sample on the fine grid.
+on three of four known tumors, held against the coarse grid's outlines), so it only tells where to sample on the fine
+grid.
 """
 
 from __future__ import annotations

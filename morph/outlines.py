@@ -95,7 +95,7 @@ class Outline:
         return float(np.count_nonzero(self.distance > 0)) * self.voxel_volume / 1000
 
     @cached_property
-    def depths(self) -> float:
+    def depth_sum(self) -> float:
         """Sum of the distances of all tissue inside [mm]."""
         return float(np.maximum(self.distance, 0).sum())
 
@@ -104,9 +104,9 @@ class Outline:
         count = len(self.thresholds)
         step = self.thresholds[1] - self.thresholds[0]
         present = np.flatnonzero(values >= self.thresholds[0] - step)
-        reached = np.floor((values[present] - self.thresholds[0]) / step + 1e-6).astype(np.int64) + 1
+        reached = np.floor((values[present] - self.thresholds[0]) / step + 1e-5).astype(np.int64) + 1
         inside = np.bincount(np.clip(reached, 0, count), self.distance[present], count + 1)[::-1].cumsum()[::-1][1:]
-        return np.asarray(2 * self.voxel_volume * (self.depths - inside))
+        return np.asarray(2 * self.voxel_volume * (self.depth_sum - inside))  # missed inside, and reached outside
 
     def log_likelihoods(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
         """Logarithmic L at each of the thresholds, (m,)."""

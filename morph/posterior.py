@@ -63,8 +63,8 @@ class PosteriorSettings:
             where they are worth too few.
         members: tumors of the fine grid that the maps come from.
         observations: independent ones that an outline is taken to be worth, see `morph.outlines`; fewer are less sure
-            (ours: chosen on 34 known tumors of `benches/calibration.py seed=15` and the twenty digital twins of
-            `benches/twins.py`, for which 8 to 10 do about as well).
+            (ours: chosen on 34 known tumors of `benches/calibration.py seed=15 correlation=17` and the twenty digital
+            twins of `benches/twins.py`, for which 8 to 10 do about as well).
         seed: of the random numbers.
     """
 
@@ -155,12 +155,7 @@ def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -
 
 
 def sample_tumors(
-    drawn: Drawn,
-    coarse: Atlas,
-    fine: Atlas,
-    found: Estimate,
-    settings: PosteriorSettings,
-    sizes: Range | None = None,
+    drawn: Drawn, coarse: Atlas, fine: Atlas, found: Estimate, settings: PosteriorSettings, sizes: Range | None = None
 ) -> Tumors:
     """Sample the tumors that two outlines allow.
 

@@ -126,7 +126,11 @@ def test_an_ablation_is_compared_on_both_kinds_of_masks(bench, commands, tmp_pat
     commands.done.clear()
     bench("ablations", *given, "only=[weighted]")
     assert not commands.done
-    for wrong, words in (("seeds=0", "not of the kind"), ("samples=100", "choose another folder")):
+    for wrong, words in (
+        ("seeds=0", "not of the kind"),
+        ("seeds=[]", "give a list"),
+        ("samples=100", "choose another folder"),
+    ):
         with pytest.raises(SystemExit, match=words):
             bench("ablations", *given, wrong)
 

@@ -99,40 +99,51 @@ def test_bad_cases_leave_their_sentence_and_good_ones_are_kept(
     assert rows(out)["a good"]["mu1"] == table["a good"]["mu1"]
 
 
-def test_another_file_or_setting_is_another_answer(
-    tmp_path: Path, patients: Path, tiny_command: Run, started: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
+@pytest.fixture
+def answered(tmp_path: Path, patients: Path, tiny_command: Run, started: list[str]) -> Path:
+    """Two patients with answers; from here on cases are only noted, not run."""
     shutil.rmtree(patients / "b bad")
     shutil.rmtree(patients / "c fallback")
     save(patients / "d empty" / "seg.nii.gz", ARRAYS["seg"])
-    assert tiny_command(f"cases={patients}", f"out={out}") == 0
-    monkeypatch.setattr(batch, "run_apart", lambda run, options: (started.append(options["case"]), (2, "not now"))[1])
-    for change, expected in (
-        ("nothing", 0),
-        ("setting", 2),
-        ("image", 1),
-        ("density", 2),
-        ("report", 2),
-        ("gone", 2),
-        ("code", 2),
-        ("weights", 2),
-    ):
-        started.clear()
-        if change == "image":
-            save(patients / "a good" / "flair.nii.gz", 2 * ARRAYS["flair"])
-        if change == "density":
-            (out / "d empty" / "density.nii.gz").unlink()
-        if change == "report":
-            (out / "a good" / "report.html").unlink(missing_ok=True)
-        if change == "gone":
-            (patients / "d empty" / "flair.nii.gz").unlink()
-        if change == "code":
-            monkeypatch.setattr(batch, "code_hash", lambda: "another")
-        if change == "weights":
-            monkeypatch.setattr("morph.run.hash_brain", lambda brain: {"atlas": "another"})
-        tiny_command(f"cases={patients}", f"out={out}", f"seed={int(change == 'setting')}")
-        assert len(started) == expected, change
+    assert tiny_command(f"cases={patients}", f"out={tmp_path / 'out'}") == 0
+    return tmp_path / "out"
+
+
+def test_another_file_or_setting_is_another_answer(
+    patients: Path, answered: Path, tiny_command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again: list[str] = []
+    monkeypatch.setattr(batch, "run_apart", lambda run, options: (again.append(options["case"]), (2, "not now"))[1])
+    flair = patients / "a good" / "flair.nii.gz"
+    for change, expected in (("nothing", 0), ("setting", 2), ("image", 1), ("gone", 1), ("code", 2), ("weights", 2)):
+        again.clear()
+        before = flair.read_bytes()
+        with monkeypatch.context() as patch:
+            if change == "image":
+                save(flair, 2 * ARRAYS["flair"])
+            if change == "gone":
+                flair.unlink()
+            if change == "code":
+                patch.setattr(batch, "code_hash", lambda: "another")
+            if change == "weights":
+                patch.setattr("morph.run.hash_brain", lambda brain: {"atlas": "another"})
+            tiny_command(f"cases={patients}", f"out={answered}", f"seed={int(change == 'setting')}")
+        flair.write_bytes(before)
+        assert len(again) == expected, change
+
+
+def test_an_answer_that_lacks_a_file_is_not_finished(
+    patients: Path, answered: Path, tiny_command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again: list[str] = []
+    monkeypatch.setattr(batch, "run_apart", lambda run, options: (again.append(options["case"]), (2, "not now"))[1])
+    for name in ("density.nii.gz", "report.html", "ctv_20mm.nii.gz", "parameters.json"):
+        again.clear()
+        before = (answered / "a good" / name).read_bytes()
+        (answered / "a good" / name).unlink()
+        tiny_command(f"cases={patients}", f"out={answered}")
+        (answered / "a good" / name).write_bytes(before)
+        assert [Path(case).name for case in again] == ["a good"], name
 
 
 def test_a_crash_leaves_its_sentence_and_the_next_case_begins(

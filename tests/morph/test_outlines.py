@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine import Atlas, Grid, random_stream
-from morph.outlines import FAR, PATCH, SHEET, Drawn, Outlines, _sheets, signed_distance
+from morph.outlines import FAR, LEAST_ERROR, PATCH, SHEET, Drawn, Outlines, _sheets, signed_distance
 from morph.volume import Volume
 
 GRID = Grid((40, 40, 40), 2.0)
@@ -214,3 +214,27 @@ def test_an_outline_at_the_edge_of_the_image_is_as_far_as_the_image_says() -> No
     ball_below_the_cut = (np.hypot(np.hypot(x - 19.5, y - 19.5), z - 19.5) * GRID.spacing <= 24) & (z <= 20)
     apart = np.abs(seen.core.distance - known.core.distance)[ball_below_the_cut[atlas.tissue]]
     assert apart.max() < 3.0
+
+
+def test_a_misfit_is_twice_the_distances_of_what_is_missed_and_what_is_too_much() -> None:
+    outlines, rng = Outlines(drawn(ball(18.0), ball(24.0)), brain(), N), np.random.default_rng(3)
+    for outline in (outlines.core, outlines.edema):
+        low, high = outline.thresholds[[0, -1]]
+        for values in (
+            rng.uniform(0, 1, outline.distance.shape).astype(np.float32),
+            np.zeros(outline.distance.shape, np.float32),
+            np.full(outline.distance.shape, low - 1e-4, np.float32),
+            np.full(outline.distance.shape, high + 1e-4, np.float32),
+        ):
+            wrong = [(values >= t) != (outline.distance > 0) for t in outline.thresholds]
+            expected = [2 * outline.voxel_volume * np.abs(outline.distance[apart]).sum() for apart in wrong]
+            np.testing.assert_allclose(outline.misfits(values), expected, rtol=1e-9)
+
+
+def test_the_least_error_of_an_outline_does_not_depend_on_the_grid() -> None:
+    masks, atlas = drawn(ball(18.0), ball(24.0)), brain()
+    ones = np.ones((20, 20, 20), np.float32)
+    coarse = Atlas(ones, 0 * ones, 0 * ones, GRID.coarsened(2), "ball")
+    floors = [Outlines(masks, one, N).edema.floor for one in (atlas, coarse)]
+    assert floors[0] == pytest.approx(4 * np.pi * 24.0**2 * LEAST_ERROR**2, rel=0.1)
+    assert floors[1] == pytest.approx(floors[0], rel=0.1)

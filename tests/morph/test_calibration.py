@@ -1,0 +1,52 @@
+"""The bench that holds intervals against known tumors: its errors are what the likelihood takes them for."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from morph.volume import Volume
+
+
+@pytest.fixture
+def bench(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(repository / "benches"))
+    return import_module("calibration")
+
+
+@pytest.mark.parametrize(("correlation", "observations"), [(None, 9.0), (None, 25.0), (20 / 3, 25.0)])
+def test_an_outline_is_worth_its_number_of_observations(
+    bench: ModuleType, correlation: float | None, observations: float
+) -> None:
+    """The mean error of an outline is smaller than that of a place by the root of what it is worth."""
+    axis, radius = np.arange(64) - 31.5, 20.0
+    ball = np.sqrt(sum(a**2 for a in np.meshgrid(axis, axis, axis, indexing="ij"))) <= radius
+    blank, rng = Volume(np.zeros(ball.shape, np.float32), np.eye(4)), np.random.default_rng(1)
+    settings = {"correlation": correlation, "observations": observations}
+    moved = [bench.move(ball, blank, rng, settings).sum() / ball.sum() for _ in range(60)]
+    error = radius * (np.cbrt(moved) - 1)
+    worth = 9.0 if correlation else observations  # 4 pi g² of 4 pi r² are one
+    assert error.std() == pytest.approx(bench.DEVIATION / np.sqrt(worth), rel=0.3)
+
+
+@pytest.mark.parametrize(("given", "said"), [("correlation=0", "> 0"), ("correlation=far", "> 0"), ("count=x", "kind")])
+def test_settings_without_a_meaning_are_refused(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch, given: str, said: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["calibration", given])
+    with pytest.raises(SystemExit, match=said):
+        bench.main()
+
+
+def test_intervals_are_counted_with_the_range_of_chance(bench: ModuleType) -> None:
+    even = (np.arange(100) + 0.5) / 100
+    counted = bench.count_covered(even)
+    assert (counted["interval_50"], counted["interval_90"]) == (0.5, 0.9)
+    assert counted["ranks_uniform_p"] > 0.99
+    low, high = bench.count_covered(0.25 + even / 2)["interval_50_expected"]
+    assert bench.count_covered(0.25 + even / 2)["interval_50"] == 1 > high > 0.5 > low
