@@ -25,6 +25,7 @@ from engine import (
     EDEMA_THRESHOLD_RANGE,
     Atlas,
     FisherKolmogorovParameters,
+    Store,
     nearest_tissue,
     observe,
     open_store,
@@ -63,27 +64,29 @@ def main() -> None:
     refuse_old_physics(store)
     if settings.count < 1 or settings.evaluations < LEAST:
         sys.exit(f"error: count= must be >= 1 and evaluations= >= {LEAST}, what its starts take")
-    atlas, columns, model = store.load_atlas(), store.parameters, model_of(store.attributes)
-    scheme = store.attributes["scheme"]
+    model = model_of(store.attributes)
     if len(set(model.coupling)) > 1:
         sys.exit(f"error: couplings of {settings.data} differ: the search needs a store where it is known")
-    scores: dict[str, list[float]] = {}
-    for row in split_rows(store, settings.split)[: settings.count]:
-        true = store.density(int(row))
-        masks = observe(true, *fixed_thresholds(int(row)))
-        tumor, matched = search(masks, (atlas, model, scheme), settings.evaluations, settings.seed + int(row))
-        again = grow([tumor], atlas, scheme)[0]
-        found = {"mu1": np.array([tumor.mu1]), "mu2": np.array([tumor.mu2]), "origin": np.array([tumor.origin])}
-        errors = parameter_errors({name: columns[name][[row]] for name in found}, found, atlas.grid.extent)
-        one = density_errors(true, again, atlas) | {name: float(values[0]) for name, values in errors.items()}
-        for name, value in (one | {"matched": matched}).items():
-            scores.setdefault(name, []).append(value)
-        print(
-            f"row {row}: matched {matched:.3f}, Dice {one['dice_0.01']:.3f} {one['dice_0.1']:.3f} {one['dice_0.8']:.3f}"
-        )
-    summary = summarize({name: np.array(values) for name, values in scores.items()})
-    facts = {"machine": machine(), "data": settings.data, "count": settings.count, "evaluations": settings.evaluations}
+    physics = store.load_atlas(), model, store.attributes["scheme"]
+    scores: list[dict[str, float]] = []
+    for row in map(int, split_rows(store, settings.split)[: settings.count]):
+        scores.append(judge_row(store, row, physics, settings.evaluations, settings.seed + row))
+        dice = " ".join(f"{scores[-1][f'dice_{level}']:.3f}" for level in ("0.01", "0.1", "0.8"))
+        print(f"row {row}: matched {scores[-1]['matched']:.3f}, Dice {dice}")
+    summary = summarize({name: np.array([score[name] for score in scores]) for name in scores[0]})
+    facts = {"machine": machine(), "data": settings.data, "count": len(scores), "evaluations": settings.evaluations}
     publish("What two masks leave open", facts | summary, settings.json)
+
+
+def judge_row(store: Store, row: int, physics: Physics, evaluations: int, seed: int) -> dict[str, float]:
+    """Errors of the tumor that a search finds for one sample, and how well it matches the masks."""
+    atlas, true = physics[0], store.density(row)
+    tumor, matched = search(observe(true, *fixed_thresholds(row)), physics, evaluations, seed)
+    (again,) = grow([tumor], physics)
+    found = {"mu1": np.array([tumor.mu1]), "mu2": np.array([tumor.mu2]), "origin": np.array([tumor.origin])}
+    columns = {name: store.parameters[name][[row]] for name in found}
+    errors = parameter_errors(columns, found, atlas.grid.extent)
+    return density_errors(true, again, atlas) | {k: float(v[0]) for k, v in errors.items()} | {"matched": matched}
 
 
 def search(masks: Masks, physics: Physics, evaluations: int, seed: int) -> Found:
@@ -99,7 +102,7 @@ def search(masks: Masks, physics: Physics, evaluations: int, seed: int) -> Found
         strategy = cma.CMAEvolutionStrategy(np.zeros(len(STEPS)), 1.0, options)
         trials.append((max(generations(strategy, start, masks, physics, TRIAL), key=better), start, strategy))
     found, start, strategy = max(trials, key=lambda trial: trial[0][1])
-    rest = max(1, evaluations // POPULATION - TRIAL * len(STARTS))
+    rest = evaluations // POPULATION - TRIAL * len(STARTS)
     return max([found, *generations(strategy, start, masks, physics, rest)], key=better)
 
 
@@ -107,17 +110,18 @@ def generations(
     strategy: cma.CMAEvolutionStrategy, start: NDArray[np.float64], masks: Masks, physics: Physics, count: int
 ) -> Iterator[Found]:
     """The best of every generation."""
-    atlas, model, scheme = physics
+    atlas, model, _ = physics
     for _ in range(count):
         places = strategy.ask()
         tumors = [model.with_coupling(decode(start + place * STEPS, atlas)) for place in places]
-        matches = [match(density, masks) for density in grow(tumors, atlas, scheme)]
+        matches = [match(density, masks) for density in grow(tumors, physics)]
         strategy.tell(places, [1 - value for value in matches])
         yield max(zip(tumors, matches, strict=True), key=better)
 
 
-def grow(tumors: list[Parameters], atlas: Atlas, scheme: str) -> NDArray[np.float32]:
+def grow(tumors: list[Parameters], physics: Physics) -> NDArray[np.float32]:
     """Their densities; a tumor whose push was not found has none."""
+    atlas, _, scheme = physics
     grown = simulate(tumors, atlas, scheme=scheme)
     grown.density[[how == "not_converged" for how in grown.ended]] = 0
     return grown.density
