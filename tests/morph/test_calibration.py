@@ -10,6 +10,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from morph.inference import Brain
+from morph.outlines import Drawn
 from morph.volume import Volume
 
 
@@ -50,3 +52,25 @@ def test_intervals_are_counted_with_the_range_of_chance(bench: ModuleType) -> No
     assert counted["ranks_uniform_p"] > 0.99
     low, high = bench.count_covered(0.25 + even / 2)["interval_50_expected"]
     assert bench.count_covered(0.25 + even / 2)["interval_50"] == 1 > high > 0.5 > low
+
+
+def test_a_patients_anatomy_is_true_outside_the_tumor_and_tissue_inside(bench: ModuleType, brain: Brain) -> None:
+    found = brain.fine
+    true = bench.misplace(found, np.random.default_rng(0))
+    assert 0.5 < (true.tissue & found.tissue).sum() / (true.tissue | found.tissue).sum() < 0.99
+    mask = np.zeros(found.grid.shape, np.float32)
+    mask[tuple(slice(n // 3, n // 2) for n in mask.shape)] = 1
+    visible = Volume(mask, found.grid.affine)
+    seen = bench.see_as_a_patients(true, found, Drawn(visible, visible, true.tissue))
+    np.testing.assert_array_equal(seen.white_matter[mask == 0], true.white_matter[mask == 0])
+    np.testing.assert_array_equal(seen.white_matter[mask == 1], found.white_matter[mask == 1])
+    assert seen.tissue[mask == 1].all()
+
+
+def test_the_matter_of_a_drawn_image_is_the_brains(bench: ModuleType, brain: Brain) -> None:
+    density = np.where(brain.fine.tissue, np.float32(0.9), np.float32(0))
+    density[: density.shape[0] // 2] = 0
+    settings = {"correlation": 4.0, "observations": 9.0}
+    drawn, thresholds = bench.draw(density, brain.fine, np.random.default_rng(0), settings)
+    np.testing.assert_array_equal(bench.matter_of(brain.fine, drawn), drawn.matter)
+    assert not (drawn.edema.array[~drawn.matter]).any() and thresholds[0] > thresholds[1]
