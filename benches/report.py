@@ -21,11 +21,17 @@ from rich.table import Table
 from engine import InputError
 from engine.version import commit
 
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+"""What a setting must be, by its default."""
+
 
 def arguments(defaults: dict[str, Any], documentation: str | None) -> DictConfig:
     """The program's settings: `defaults`, overridden by key=value on the command line.
 
     From here on bad input ends the program with one sentence.
+
+    Raises:
+        InputError: a value is of another kind than its default, or `json` has no folder to lie in.
     """
     sys.excepthook = _say
     if {"-h", "--help"} & set(sys.argv[1:]):
@@ -42,19 +48,24 @@ def arguments(defaults: dict[str, Any], documentation: str | None) -> DictConfig
     for key, default in defaults.items():
         merged[key] = _like(key, OmegaConf.to_container(merged)[key], default)  # type: ignore[index, call-overload]
     if merged.get("json") is not None and not Path(merged.json).absolute().parent.is_dir():
-        sys.exit(f"error: json={merged.json} cannot be written: there is no such folder")
+        raise InputError(f"json={merged.json} cannot be written: there is no such folder")
     return merged
 
 
 def _like(key: str, value: Any, default: Any) -> Any:
-    """A value of the default's kind; a list of words may be given as word,word."""
+    """A value of the default's kind; a list of words may be given as word,word.
+
+    Raises:
+        InputError: it is of another kind.
+    """
     if isinstance(default, list):
         values = value.split(",") if isinstance(value, str) else value
         if isinstance(values, list) and all(_is_like(one, default[0]) for one in values):
             return values
-    elif _is_like(value, default):
-        return value
-    sys.exit(f"error: {key}={value} is not of the kind of its default, {default}")
+        raise InputError(f"{key}={value} must be a list such as {default}")
+    if not _is_like(value, default):
+        raise InputError(f"{key}={value} must be {KINDS[type(default)]}")
+    return value
 
 
 def _is_like(value: Any, default: Any) -> bool:
