@@ -107,9 +107,9 @@ def test_constraints_pin_every_dependency(project: dict, repository: Path) -> No
     lines = (repository / "constraints.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["docs"] + extras["test"]
+    wanted = project["dependencies"] + extras["docs"] + extras["sweep"] + extras["test"]
     unpinned = {_normalize(re.split(r"[<>=]", line)[0]) for line in wanted} - pins.keys()
-    itself = f"{project['name']}[docs]"
+    itself = f"{project['name']}[docs,sweep]"
     assert unpinned <= {itself, "nvidia-cuda-nvrtc"}  # a CUDA build of torch brings its own
     assert not any("+" in version for version in pins.values())
 
