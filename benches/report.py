@@ -60,7 +60,7 @@ def _like(key: str, value: Any, default: Any) -> Any:
     """
     if isinstance(default, list):
         values = value.split(",") if isinstance(value, str) else value
-        if isinstance(values, list) and all(_is_like(one, default[0]) for one in values):
+        if isinstance(values, list) and all(_is_like(one, default[0] if default else None) for one in values):
             return values
         raise InputError(f"{key}={value} must be a list such as {default}")
     if not _is_like(value, default):
@@ -70,7 +70,7 @@ def _like(key: str, value: Any, default: Any) -> Any:
 
 def _is_like(value: Any, default: Any) -> bool:
     if isinstance(value, bool) or isinstance(default, bool):
-        return default is None or isinstance(value, bool) is isinstance(default, bool)
+        return default is None or type(value) is type(default)
     if isinstance(default, float):
         return isinstance(value, int | float)
     return not isinstance(default, int) or isinstance(value, int)

@@ -145,3 +145,28 @@ def test_settings_of_another_kind_fill_no_folder(bench, commands, tmp_path: Path
     assert not (tmp_path / "six").exists() and not commands.done
     bench("experiments", f"folder={tmp_path / 'six'}", "only=fk_joint,fk_two_nets")  # as words, without brackets
     assert {one.get("experiment") for _, one in commands.done} == {"fk_joint", "fk_two_nets", None}
+
+
+@pytest.mark.parametrize(
+    ("default", "given", "expected"),
+    [
+        ([], "[posterior.simulations=0]", ["posterior.simulations=0"]),
+        (["a"], "a,b", ["a", "b"]),
+        ([0], "0,1", None),
+        (None, "true", True),
+        (1, "true", None),
+        (1.0, "2", 2),
+        (True, "1", None),
+    ],
+)
+def test_a_setting_is_of_its_defaults_kind(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, default: object, given: str, expected: object
+) -> None:
+    monkeypatch.syspath_prepend(str(repository / "benches"))
+    monkeypatch.setattr(sys, "argv", ["bench", f"key={given}"])
+    arguments = import_module("report").arguments
+    if expected is None:
+        with pytest.raises(InputError, match="key="):
+            arguments({"key": default}, "")
+    else:
+        assert arguments({"key": default}, "").key == expected
