@@ -195,7 +195,7 @@ def make_case(
     if known:
         return truth, drawn, brain.coarse, brain.fine
     seen = see_as_a_patients(true, brain.fine, drawn)
-    return truth, replace(drawn, matter=matter_of(seen, drawn)), seen.coarsened(), seen
+    return truth, replace(drawn, matter=matter_of(seen, drawn.core)), seen.coarsened(), seen
 
 
 def misplace(atlas: Atlas, rng: np.random.Generator) -> Atlas:
@@ -216,10 +216,10 @@ def see_as_a_patients(true: Atlas, found: Atlas, drawn: Drawn) -> Atlas:
     return Atlas(white, gray, np.where(visible, 0, true.csf), true.grid, "registered")
 
 
-def matter_of(atlas: Atlas, drawn: Drawn) -> np.ndarray:
-    """Where the image that was drawn on has this brain's tissue."""
-    start = np.round(atlas.grid.to_voxel(atlas.grid.from_world(drawn.core.affine[:3, 3]))).astype(int)
-    box = tuple(slice(s, s + n // DRAWN) for s, n in zip(start, drawn.matter.shape, strict=True))
+def matter_of(atlas: Atlas, image: Volume) -> np.ndarray:
+    """Where an image that is drawn on has this brain's tissue."""
+    start = np.round(atlas.grid.to_voxel(atlas.grid.from_world(image.affine[:3, 3]))).astype(int)
+    box = tuple(slice(s, s + n // DRAWN) for s, n in zip(start, image.array.shape, strict=True))
     return np.kron(atlas.tissue[box], np.ones((DRAWN,) * 3, dtype=bool))
 
 
@@ -234,7 +234,7 @@ def draw(
     drawn = Grid(shape, grid.spacing / DRAWN, tuple(corner))
     blank = Volume(np.zeros(shape, dtype=np.float32), drawn.affine)
     dense = spread_density(density, atlas.tissue, grid, blank).array
-    inside = np.kron(atlas.tissue[box], np.ones((DRAWN,) * 3, dtype=bool))
+    inside = matter_of(atlas, blank)
     while True:
         thresholds = float(rng.uniform(*CORE_THRESHOLD_RANGE)), float(rng.uniform(*EDEMA_THRESHOLD_RANGE))
         core, edema = (move((dense >= threshold) & inside, blank, rng, settings) & inside for threshold in thresholds)

@@ -13,6 +13,7 @@ import pytest
 from engine import InputError
 from morph.inference import Brain
 from morph.outlines import Drawn
+from morph.resample import average_onto
 from morph.volume import Volume
 
 
@@ -75,5 +76,9 @@ def test_the_matter_of_a_drawn_image_is_the_brains(bench: ModuleType, brain: Bra
     density[: density.shape[0] // 2] = 0
     settings = {"correlation": 4.0, "observations": 9.0}
     drawn, thresholds = bench.draw(density, brain.fine, np.random.default_rng(0), settings)
-    np.testing.assert_array_equal(bench.matter_of(brain.fine, drawn), drawn.matter)
+    blocks = drawn.matter.reshape([side for n in drawn.matter.shape for side in (n // 2, 2)])
+    assert np.all(blocks.max(axis=(1, 3, 5)) == blocks.min(axis=(1, 3, 5)))  # a voxel of the brain's grid as a whole
+    shown = average_onto(Volume(drawn.matter.astype(np.float32), drawn.core.affine), brain.fine.grid)
+    seen = average_onto(Volume(np.ones(drawn.matter.shape, np.float32), drawn.core.affine), brain.fine.grid) > 0.5
+    np.testing.assert_array_equal(shown[seen] > 0.5, brain.fine.tissue[seen])
     assert not (drawn.edema.array[~drawn.matter]).any() and thresholds[0] > thresholds[1]
