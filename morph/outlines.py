@@ -70,6 +70,17 @@ class Drawn:
     edema: Volume
     matter: NDArray[np.bool_]
 
+    @cached_property
+    def distances(self) -> tuple[NDArray, NDArray]:
+        """To the outlines of core and edema [mm], (x, y, z) each: every grid that they are brought onto needs them."""
+        core, edema = (_distance_to(m.array > 0, self.matter, m.spacing) for m in (self.core, self.edema))
+        return core, edema
+
+    @cached_property
+    def hidden(self) -> NDArray[np.bool_]:
+        """Inside the edema, where the nearest part of its outline is the core's as well; bool (x, y, z)."""
+        return _hidden(self.core.array > 0, self.edema.array > 0, self.core.spacing)
+
 
 @dataclass(frozen=True, eq=False)
 class Outline:
@@ -139,14 +150,9 @@ class Outlines:
             observations: n, of each outline; fewer are less sure.
         """
         self.atlas = atlas
-        core, edema = (mask.array > 0 for mask in (drawn.core, drawn.edema))
-        self.core, self.edema = (
-            _outline(drawn, mask, hidden, atlas, bounds, observations)
-            for mask, hidden, bounds in (
-                (core, np.zeros_like(core), CORE_THRESHOLD_RANGE),
-                (edema, _hidden(core, edema, drawn.core.spacing), EDEMA_THRESHOLD_RANGE),
-            )
-        )
+        core, edema = drawn.distances
+        self.core = _outline(drawn, core, np.zeros_like(drawn.hidden), atlas, CORE_THRESHOLD_RANGE, observations)
+        self.edema = _outline(drawn, edema, drawn.hidden, atlas, EDEMA_THRESHOLD_RANGE, observations)
 
     def judge(self, values: NDArray[np.float32]) -> Judgment:
         """A density over the tissue of the grid, (n,)."""
@@ -220,11 +226,11 @@ def _sheets(mask: NDArray[np.bool_], beyond: NDArray[np.bool_], spacing: NDArray
 
 
 def _outline(
-    drawn: Drawn, mask: NDArray[np.bool_], hidden: NDArray[np.bool_], atlas: Atlas, bounds: Range, observations: float
+    drawn: Drawn, away: NDArray, hidden: NDArray[np.bool_], atlas: Atlas, bounds: Range, observations: float
 ) -> Outline:
-    """One mask's outline on the tissue of a grid; what is `hidden` may lie inside or outside."""
+    """The outline that is so far `away` [mm], on the tissue of a grid; what is `hidden` may lie inside or outside."""
     count = round((bounds[1] - bounds[0]) / THRESHOLD_STEP) + 1
-    spacing, away = atlas.grid.spacing, _distance_to(mask, drawn.matter, drawn.core.spacing)
+    spacing = atlas.grid.spacing
     distance = _mean_on(away, drawn, atlas)
     area = _area(distance, spacing)
     if hidden.any():
