@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from morph.pipeline import run_pipeline
 from morph.posterior import PosteriorSettings
 from morph.refine import RefinementSettings
 from morph.resample import resample
-from morph.segmentation import Masks
+from morph.segmentation import Masks, masks_from_files
 from morph.twin import make_twin
 from morph.volume import Frame, Volume
 
@@ -60,14 +61,30 @@ def foreign(patient: Patient, other: Patient) -> Patient:
     return replace(patient, masks=Masks(masks[0], masks[1]))
 
 
-def two_foci(patient: Patient, other: Patient) -> Patient:
-    """The tumor and a ball of 12 mm, half of it core, where the brain is deepest 45 mm away, in the images as well."""
+def foreign_t1(patient: Patient, other: Patient) -> Patient:
+    """FLAIR, T1Gd and masks beside the T1 of SRI24, whose middle lies where the patient's brain has its own."""
+    strange = load_anatomy("sri24")
+    brain = Volume(strange.t1, strange.affine.copy())
+    middle, wanted = (v.to_world(np.argwhere(v.array > 0).mean(axis=0)) for v in (brain, patient.t1))
+    brain.affine[:3, 3] += wanted - middle
+    return replace(patient, t1=patient.t1.with_array(np.maximum(resample(brain, patient.t1, 1).array, 0)))
+
+
+def t1_moved(patient: Patient, other: Patient) -> Patient:
+    """The T1 lies 5 mm beside the other images."""
+    affine = patient.t1.affine.copy()
+    affine[1, 3] += 5.0
+    return replace(patient, t1=resample(Volume(patient.t1.array, affine), patient.t1, 1))
+
+
+def two_foci(patient: Patient, other: Patient, radius: float = 8.0) -> Patient:
+    """The tumor and a ball of 12 mm with a core, where the brain is deepest 45 mm away, in the images as well."""
     spacing = patient.t1.spacing
     far = ndimage.distance_transform_edt(~patient.masks.edema, sampling=spacing) > 45
     depth = ndimage.distance_transform_edt(patient.brain, sampling=spacing) * far
     places = np.indices(depth.shape).T * spacing - np.array(np.unravel_index(np.argmax(depth), depth.shape)) * spacing
     distance = np.linalg.norm(places, axis=-1).T
-    core, edema = (distance < radius for radius in (8, 12))
+    core, edema = (distance < edge for edge in (radius, 12))
     masks = Masks(patient.masks.core | core, patient.masks.edema | edema)
     flair, t1ce = (
         None if image is None else brighter(image, ball)
@@ -103,15 +120,22 @@ def exchanged(patient: Patient, other: Patient) -> Patient:
     return replace(patient, masks=Masks(edema & ~core, edema))
 
 
+def exchanged_files(patient: Patient, other: Patient) -> Patient:
+    """All that is visible as core=, the core as edema=."""
+    core, edema = (patient.t1.with_array(mask.astype(np.float32)) for mask in both(patient))
+    return replace(patient, masks=masks_from_files(edema, core))
+
+
 def mirrored_with_t1_alone(patient: Patient, other: Patient) -> Patient:
     """Masks on the wrong side, and no image that could tell."""
     return replace(of_masks(lambda mask: mask[::-1])(patient, other), t1ce=None, flair=None)
 
 
-def cut_off(patient: Patient, other: Patient) -> Patient:
-    """The field of view ends 35 mm below the vertex."""
-    top = int(np.flatnonzero(patient.brain.any(axis=(0, 1)))[-1]) - round(35 / float(patient.t1.spacing[2]))
-    above = np.arange(patient.brain.shape[2]) > top
+def cut_off(patient: Patient, other: Patient, degrees: float = 0.0) -> Patient:
+    """The field of view ends 35 mm below the vertex, in a plane that is tilted forward."""
+    tilt = np.deg2rad(degrees)
+    heights = np.tensordot([0, np.sin(tilt), np.cos(tilt)] * patient.t1.spacing, np.indices(patient.brain.shape), 1)
+    above = heights > heights[patient.brain].max() - 35
     return of_images(lambda array: np.where(above, np.zeros((), array.dtype), array))(patient, other)
 
 
@@ -148,12 +172,17 @@ CASES: dict[str, tuple[Break, str | None]] = {
     "untouched": (lambda patient, other: patient, None),
     "mirrored masks": (of_masks(lambda mask: mask[::-1]), "flair_"),
     "masks of another patient": (foreign, "flair_"),  # in the edema or outside of it
+    "T1 of another brain": (foreign_t1, "_shows_patient"),
+    "T1 moved by 5 mm": (t1_moved, "_shows_patient"),
     "two distant foci": (two_foci, "tumor_foci"),
+    "a second focus with a speck of core": (partial(two_foci, radius=4.5), "tumor_foci"),
     "tumor in the ventricle": (in_ventricle, "masks_in_tissue"),
     "empty core": (empty_core, "core_visible"),
     "core and edema exchanged": (exchanged, "core_inside_edema"),
+    "files of core and edema exchanged": (exchanged_files, "exchanged"),
     "mirrored masks, T1 alone": (mirrored_with_t1_alone, "masks_can_be_checked"),
     "cut off at the top": (cut_off, "brain_complete"),
+    "cut off at the top, head tilted": (partial(cut_off, degrees=12), "brain_complete"),
     "slices of 5 mm": (thick_slices, "voxel_size"),
     "not skull-stripped": (with_skull, "brain_volume"),
     "wrong voxel size": (wrong_voxel_size, "registration_scale"),

@@ -1,7 +1,8 @@
 """Several foci: the model has one origin, so only the largest focus is fitted; the others are kept apart.
 
-Parts of the core that lie within `JOIN` of each other count as one focus; the edema goes to the nearest one. A part of
-the edema that is further than `JOIN` from any edema with a core in it is a focus of its own.
+Parts of the core that lie within `JOIN` of each other count as one focus; the edema goes to the nearest one, and specks
+of core with it. A part of the edema that is further than `JOIN` from any edema with a core in it, or with a speck at
+most, is a focus of its own.
 """
 
 from __future__ import annotations
@@ -57,14 +58,16 @@ def split_foci(masks: Masks, t1: Volume) -> Foci:
     box = bounding_box(masks.edema, 1)
     core, edema, brain = masks.core[box], masks.edema[box], t1.array[box] > 0
     groups, sizes = _joined(core, brain, t1)
-    apart = [group for group in np.flatnonzero(sizes >= SPECK) if group != np.argmax(sizes)]
+    fitted = int(np.argmax(sizes))
+    apart = [group for group in np.flatnonzero(sizes >= SPECK) if group != fitted]
+    cores = core & np.isin(groups, [fitted, *apart])
     regions, extents = _joined(edema, brain, t1)
-    extents[regions[core]] = 0  # the others show no core
+    extents[regions[cores]] = 0  # the others show no core, or a speck of one
     coreless = np.flatnonzero(extents >= SPECK)
     second = float(max(np.sort(sizes)[-2], extents.max()))
     if not apart and not len(coreless):
         return Foci(masks, None, second)
-    nearest = ndimage.distance_transform_edt(~core, sampling=t1.spacing, return_distances=False, return_indices=True)
+    nearest = ndimage.distance_transform_edt(~cores, sampling=t1.spacing, return_distances=False, return_indices=True)
     elsewhere = np.isin(groups[tuple(nearest)], apart) | np.isin(regions, coreless)
     parts = []
     for part in (~elsewhere, elsewhere):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from morph.alignment import check_series
+from morph.alignment import check_images, check_series
 from morph.appearance import core_contrast, flair_contrast, flair_outside, largest_end, t1_contrast
 from morph.checks import Check, at_least, at_most
 from morph.foci import SPECK, Foci
@@ -36,7 +36,8 @@ def check_patient(patient: Patient) -> list[Check]:
         *check_nesting(patient),
         check_volume(float(np.count_nonzero(patient.brain)) * patient.t1.voxel_volume),
         at_most("voxel_size", coarsest, 2.5, 8.0, "longest voxel edge of the T1 and of the masks as given in mm"),
-        at_most("brain_complete", largest_end(patient), 0.30, 0.70, "largest end section of the brain, as a share,"),
+        at_most("brain_complete", largest_end(patient), 0.35, 0.70, "largest end section of the brain, as a share,"),
+        *check_images(patient),
         *check_appearance(patient),
         *check_series(patient),
     ]
@@ -60,10 +61,9 @@ def check_inputs(core: NDArray[np.bool_], edema: NDArray[np.bool_], brain: NDArr
 def check_core(patient: Patient) -> Check:
     """Is there a core? The model is fitted to two outlines; an edema alone leaves it open, and gets a fallback."""
     found = float(np.count_nonzero(patient.masks.core)) * patient.t1.voxel_volume
-    subject = "volume in ml of the core (necrosis or enhancing tumor)"
-    least = np.nextafter(0.0, 1.0)
-    check = at_least("core_visible", found, least, least, subject)
-    return check if found > 0 else replace(check, message="no core is given: nothing is fitted to an edema alone")
+    if found == 0:
+        return Check("core_visible", 0.0, 0.0, "fail", "no core is given: nothing is fitted to an edema alone")
+    return Check("core_visible", found, 0.0, "pass", f"{found:.3g} ml of core (necrosis or enhancing tumor) are given")
 
 
 def check_nesting(patient: Patient) -> list[Check]:

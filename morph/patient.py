@@ -29,12 +29,15 @@ RECENT_ENDINGS = ("t1n", "t1c", "t2f")
 """Those that are in use only from 2023 on."""
 SUFFIXES = (".nii.gz", ".nii")
 TISSUES = ("white_matter", "gray_matter", "csf")
-MASKS = ("seg", "core", "edema", "brain")
+SEGMENTATIONS = ("seg", "core", "edema")
+MASKS = (*SEGMENTATIONS, "brain")
 IMAGES = ("t1", "t1ce", "flair")
 """What may come as the folder of a DICOM series."""
 LEAST_KEPT = 0.8
 """Share of a file's volume that must lie inside the T1's image when it comes on another grid; of an image it is
 enough that it shows this share of the T1's brain (ours)."""
+MOST_LOST = 0.02
+"""Share of a segmentation that may lie outside the T1's image: a tumor that is cut off is another tumor (ours)."""
 FRACTION_SLACK = 0.01
 """How far beyond 0 and 1 a fraction may lie: what interpolation overshoots (ours)."""
 NEGATIVE_SHARE = 0.05
@@ -225,20 +228,29 @@ def _on_t1(volume: Volume, t1: Volume, role: str, path: Path) -> Volume:
     if share_grid(volume, t1):
         return volume
     placed = resample(volume, t1, 0 if role in MASKS else 1)
-    before, after = (np.count_nonzero(v.array) * v.voxel_volume for v in (volume, placed))
-    if after < LEAST_KEPT * before and not (role in IMAGES and _covers(volume, t1)):
+    if role in SEGMENTATIONS:
+        lost, most = 1 - _inside(np.argwhere(volume.array), volume, t1), MOST_LOST
+    else:
+        before, after = (np.count_nonzero(v.array) * v.voxel_volume for v in (volume, placed))
+        lost, most = 1 - after / max(before, 1e-9), 1 - LEAST_KEPT
+    if lost > most and volume.array.any() and not (role in IMAGES and _covers(volume, t1)):
         raise InputError(
-            f"{path} lies beside the T1: {100 * (1 - after / before):.0f}% of it falls outside; "
-            "are both affines right, and do both show the same patient?"
+            f"{path} lies beside the T1: {100 * lost:.0f}% of it falls outside; "
+            "are both affines right, do both show the same patient, and does the T1 show all of the tumor?"
         )
     return placed
 
 
 def _covers(image: Volume, t1: Volume) -> bool:
     """Whether an image shows most of the T1's brain, whatever it shows beside it."""
-    places = image.to_voxel(t1.to_world(np.argwhere(t1.array > 0)))
+    return _inside(np.argwhere(t1.array > 0), t1, image) >= LEAST_KEPT
+
+
+def _inside(voxels: NDArray[np.intp], volume: Volume, image: Volume) -> float:
+    """Share of a volume's voxels (n, 3) that another image shows; 0 of none."""
+    places = image.to_voxel(volume.to_world(voxels))
     shown = np.all((places >= -0.5) & (places <= np.array(image.array.shape) - 0.5), axis=1)
-    return bool(shown.mean() >= LEAST_KEPT) if len(shown) else False
+    return float(shown.mean()) if len(shown) else 0.0
 
 
 def _own_tissue(images: Mapping[str, Volume], t1: Volume) -> Tissue | None:

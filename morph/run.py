@@ -86,6 +86,8 @@ def main(config: DictConfig) -> int:
     answer = run_pipeline(
         patient, brain, kept, refinement if refine else None, space, watch.announce, effect, uncertainty
     )
+    if "registration" not in answer.seconds:
+        kept.clear()
     with watch.stage("targets", "draw target volumes"):
         targets = target_volumes(patient, answer, aims)
     answer.seconds.update(watch.seconds)

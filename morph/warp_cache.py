@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import InputError
-from morph.ants import AntsRegistration, AntsWarp
+from morph.ants import KEPT_NAMES, AntsRegistration, AntsWarp
 from morph.volume import Volume
 
 RECORD = "registration.json"
@@ -53,14 +53,19 @@ class KeptRegistration:
         if kept is not None:
             return kept
         try:
+            self.clear()
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / RECORD).unlink(missing_ok=True)
             warp = self.registration.register(patient, atlas, ignore).kept_in(self.folder)
             record = {"made_from": made_from, "files": {path.name: _hash_file(path) for path in warp.files}}
             (self.folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise InputError(f"{self.folder} cannot be written ({error.strerror}): choose another out=") from error
         return warp
+
+    def clear(self) -> None:
+        """Take the transforms away, so that nobody takes them for those of another answer."""
+        for name in (RECORD, *KEPT_NAMES):
+            (self.folder / name).unlink(missing_ok=True)
 
     def _read(self, made_from: dict[str, object]) -> AntsWarp | None:
         """The kept warp, if it is the one that is asked for and whole."""

@@ -38,6 +38,7 @@ _MODEL = (
     "the scans, and doubt the density where they part."
 )
 _PUSH = "Do not believe the displacement: run again without mass effect and compare."
+_OTHER = "Tumor and anatomy may not belong together: is the T1 this patient's, of the same session and registered to it?"
 _OPEN = "Many different tumors fit these outlines: rely on the probability maps, not on this one density."
 _RANGE = "The answer ran into the end of what the model is searched in: take the density far from the tumor with doubt."
 _NETWORK = "Network and fit tell different stories: compare the isolines with the scans before you believe either."
@@ -57,6 +58,8 @@ CHECKS = {
     "brain_in_cube": ("Brain fits into the simulated cube", _STRIP),
     "voxel_size": ("Voxels are small enough", "Take the T1 with the thinnest slices, and outline on it."),
     "brain_complete": ("Brain is complete", "Take a T1 that covers the whole brain."),
+    "flair_shows_patient": ("FLAIR shows the T1's patient", _OTHER),
+    "t1gd_shows_patient": ("T1Gd shows the T1's patient", _OTHER),
     "flair_shows_edema": ("FLAIR is bright in the edema", _MASKS),
     "flair_outside_masks": (
         "FLAIR shows no tumor outside the edema",

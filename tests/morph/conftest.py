@@ -30,12 +30,12 @@ def make_arrays() -> Arrays:
     labels[brain & (distance < 0.25)] = 2
     labels[brain & (distance < 0.15)] = 4
     labels[brain & (distance < 0.08)] = 1
-    return {"t1": t1, "seg": labels, "flair": make_flair(brain, labels)}
+    return {"t1": t1, "seg": labels, "flair": make_flair(t1, labels)}
 
 
-def make_flair(brain: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """FLAIR that is twice as bright in a tumor as in the rest of a brain, float32 (x, y, z)."""
-    return np.where(brain, 60.0 * (1 + (labels > 0)), 0).astype(np.float32)
+def make_flair(t1: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """FLAIR, darker where a T1 is bright and much brighter in a tumor, float32 (x, y, z)."""
+    return np.where(t1 > 0, 80 - 0.2 * t1 + 60.0 * (labels > 0), 0).astype(np.float32)
 
 
 def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE, axes: str = "RAS") -> Path:

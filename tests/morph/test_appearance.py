@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,6 +110,38 @@ def test_a_brain_that_is_cut_off_is_noticed(patient: Patient, axis: int, side: s
     assert verdicts(replace(patient, t1=patient.t1.with_array(cut)))["brain_complete"] == "warn"
 
 
+@pytest.mark.parametrize("degrees", [0, 5, 20, 45])
+def test_a_cut_need_not_lie_along_an_axis(patient: Patient, degrees: float) -> None:
+    tilt = np.deg2rad(degrees)
+    heights = np.tensordot([0.6 * np.sin(tilt), 0.8 * np.sin(tilt), np.cos(tilt)], np.indices(SIZE) * 3.5, 1)
+    inside = heights < heights[patient.brain].max() - 40
+    cut = replace(patient, t1=patient.t1.with_array(patient.t1.array * inside))
+    assert largest_end(patient) < 0.35 and largest_end(cut) > 0.7
+    assert verdicts(cut)["brain_complete"] == "fail"
+
+
+def test_a_brain_without_a_hull_is_not_complete(patient: Patient) -> None:
+    for few in (np.s_[20:21], np.s_[20:21, 20:21, 20:22]):
+        some = np.zeros_like(patient.t1.array)
+        some[few] = patient.t1.array[few]
+        assert largest_end(SimpleNamespace(brain=some > 0, t1=patient.t1)) == 1.0  # type: ignore[arg-type]
+
+
+def test_a_t1_that_is_not_this_patients_is_noticed(patient: Patient) -> None:
+    assert {name: verdict for name, verdict in verdicts(patient).items() if name.endswith("_patient")} == {
+        "flair_shows_patient": "pass",
+        "t1gd_shows_patient": "pass",
+    }
+    noise = np.random.default_rng(1).normal(0, 5, SIZE)
+    other, mirrored, moved = (
+        np.where(patient.brain, 100 + noise, 0), patient.t1.array[::-1], np.roll(patient.t1.array, 2, axis=1),
+    )  # fmt: skip
+    for t1 in (other, mirrored, moved):
+        found = verdicts(replace(patient, t1=patient.t1.with_array(t1.astype(np.float32))))
+        assert [found[name] for name in ("flair_shows_patient", "t1gd_shows_patient")] == ["fail", "fail"]
+    assert "t1gd_shows_patient" not in verdicts(replace(patient, t1ce=None))
+
+
 def test_thick_slices_are_noticed(patient: Patient) -> None:
     thick = Volume(patient.t1.array, np.diag([1.0, 1.0, 5.0, 1.0]))
     assert verdicts(replace(patient, t1=thick, flair=None, t1ce=None))["voxel_size"] == "warn"
@@ -137,6 +170,27 @@ def test_specks_beside_a_tumor_are_part_of_it(patient: Patient) -> None:
     core = patient.masks.core.copy()
     core[34, 25, 20:22] = True  # 0.09 ml
     assert split_foci(Masks(core, patient.masks.edema), patient.t1).others is None
+
+
+@pytest.mark.parametrize("voxels", [0, 4, 9])
+def test_a_second_edema_is_a_focus_whatever_speck_of_core_is_in_it(patient: Patient, voxels: int) -> None:
+    lone, speck = np.zeros((2, *SIZE), dtype=bool)
+    lone[30:34, 24:28, 18:22] = True  # 2.7 ml
+    speck[tuple(np.argwhere(lone)[:voxels].T)] = True  # up to 0.39 ml
+    foci = split_foci(Masks(patient.masks.core | speck, patient.masks.edema | lone), patient.t1)
+    assert check_foci(foci).verdict == "warn" and foci.others is not None
+    np.testing.assert_array_equal(foci.others.edema, lone)
+    np.testing.assert_array_equal(foci.others.core, speck)
+    np.testing.assert_array_equal(foci.largest.core, patient.masks.core)
+
+
+def test_specks_of_core_in_another_focus_stay_there(patient: Patient) -> None:
+    second, ring, speck = np.zeros((3, *SIZE), dtype=bool)
+    second[30:34, 24:28, 18:22], ring[27:36, 22:30, 18:22], speck[27, 22, 18:20] = True, True, True
+    foci = split_foci(Masks(patient.masks.core | second | speck, patient.masks.edema | ring), patient.t1)
+    assert foci.others is not None
+    np.testing.assert_array_equal(foci.others.core, second | speck)
+    np.testing.assert_array_equal(foci.largest.core, patient.masks.core)
 
 
 def test_what_is_drawn_outside_the_brain_is_no_focus(patient: Patient) -> None:

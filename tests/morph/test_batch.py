@@ -26,7 +26,7 @@ FLAT[4:19, 5:22, 5] = 4
 PATIENTS = {
     "a good": {},
     "b bad": {"seg": np.where(ARRAYS["seg"] == 2, np.float32(9), ARRAYS["seg"])},
-    "c fallback": {"seg": FLAT, "flair": make_flair(ARRAYS["t1"] > 0, FLAT)},
+    "c fallback": {"seg": FLAT, "flair": make_flair(ARRAYS["t1"], FLAT)},
     "d empty": {"seg": None},
 }
 Run = Callable[..., int]

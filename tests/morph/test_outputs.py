@@ -86,7 +86,7 @@ MARKED = ("density", "ctv_density", "ctv_15mm")
 def test_a_fallback_has_its_own_exit_status(tmp_path: Path, case: Case, tiny_command: Callable[..., int]) -> None:
     labels = np.zeros(SHAPE, dtype=np.float32)
     labels[4:19, 5:22, 5] = 4
-    flair = make_flair(make_arrays()["t1"] > 0, labels)
+    flair = make_flair(make_arrays()["t1"], labels)
     assert tiny_command(f"case={case(seg=labels, flair=flair)}", f"out={tmp_path / 'out'}") == run.FALLBACK_DELIVERED
     record = json.loads((tmp_path / "out" / "parameters.json").read_text())
     assert (record["method"], record["verdict"], record["parameters"]) == ("fallback", "fail", None)

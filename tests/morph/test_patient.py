@@ -139,6 +139,30 @@ def test_one_file_twice_means_that_no_edema_is_visible(case: Case, tmp_path: Pat
     assert masks.labels is None
 
 
+def test_exchanged_files_are_refused(case: Case, tmp_path: Path) -> None:
+    t1, labels = case() / "t1.nii.gz", make_arrays()["seg"]
+    core = save(tmp_path / "core.nii.gz", np.isin(labels, (1, 4)).astype(np.float32))
+    whole = save(tmp_path / "whole.nii.gz", (labels > 0).astype(np.float32))
+    with pytest.raises(InputError, match=r"edema .*core\.nii\.gz is a part of the core .*whole\.nii\.gz.*exchanged"):
+        load_patient({"t1": t1, "core": whole, "edema": core})
+    beside = (labels == 2).astype(np.float32)
+    beside[tuple(np.argwhere(labels == 4)[0])] = 1
+    for edema in (whole, save(tmp_path / "beside.nii.gz", beside), save(tmp_path / "none.nii.gz", 0 * beside)):
+        assert load_patient({"t1": t1, "core": core, "edema": edema}).masks.core.sum() == np.isin(labels, (1, 4)).sum()
+
+
+def test_a_tumor_that_the_t1_cuts_off_is_refused(case: Case) -> None:
+    folder, arrays = case(), make_arrays()
+    across = np.flatnonzero(arrays["seg"].any(axis=(1, 2)))
+    for kept, whole in ((int(across[-1]) + 1, True), (int(across[-1]), False), (int(across[-1]) - 1, False)):
+        save(folder / "t1.nii.gz", arrays["t1"][:kept])
+        if whole:
+            load_patient(find_case(folder))
+            continue
+        with pytest.raises(InputError, match=r"seg\.nii\.gz lies beside the T1: \d+% of it falls outside"):
+            load_patient(find_case(folder))
+
+
 def test_images_that_are_no_masks_are_refused(case: Case, tmp_path: Path) -> None:
     folder, labels = case(), make_arrays()["seg"]
     core = save(tmp_path / "core.nii.gz", (labels == 4).astype(np.float32))

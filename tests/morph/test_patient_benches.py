@@ -12,7 +12,11 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from morph.twin import Twin
+from engine import InputError
+from engine.command import compose
+from morph.foci import split_foci
+from morph.input_checks import check_foci, check_patient
+from morph.twin import Twin, make_twin
 from tests.morph.same_place import answer_with
 from tests.morph.test_twin import anatomy, twin  # noqa: F401
 
@@ -99,6 +103,43 @@ def test_a_broken_case_must_end_in_its_own_check(repository: Path, monkeypatch: 
     assert not judge("foci", "fail", {"fit_core": "too low"})["noticed"]
     assert judge(None, "pass", {})["noticed"]
     assert not judge(None, "warn", {"voxel_size": "long"})["noticed"]
+
+
+def test_broken_inputs_end_in_their_checks(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(repository / "benches"))
+    cases = import_module("broken").CASES
+    patient, other = (make_twin(seed).patient for seed in (3, 4))
+    later = {"masks_in_tissue", "registration_scale", "orientation"}
+    for name, (how, expected) in cases.items():
+        if expected in later:
+            continue
+        try:
+            broken = how(patient, other)
+        except InputError as refusal:
+            assert expected is not None and expected in str(refusal), name
+            continue
+        asked = [*check_patient(broken), check_foci(split_foci(broken.masks, broken.t1))]
+        raised = [check.name for check in asked if check.verdict != "pass"]
+        assert not raised if expected is None else any(expected in one for one in raised), (name, raised)
+
+
+@pytest.mark.parametrize(
+    ("stage", "space", "refines"), [("network", "atlas", False), ("patient_space", "patient", False), ("refined", "patient", True)]
+)
+def test_twins_stages_are_what_they_are_called(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, twin: Twin, stage: str, space: str, refines: bool  # noqa: F811
+) -> None:
+    monkeypatch.syspath_prepend(str(repository / "benches"))
+    bench = import_module("twins")
+    asked: dict[str, object] = {}
+
+    def pipeline(patient: object, brain: object, registration: object, search: object, space: str, **more: object) -> None:
+        asked.update(search=search, space=space, **more)
+
+    monkeypatch.setattr(bench, "run_pipeline", pipeline)
+    bench.answer_twin(twin, stage, 5, None, None, False, None, compose("run"))
+    assert (asked["space"], asked["search"] is not None, asked["uncertainty"] is not None) == (space, refines, refines)
+    assert asked["effect"] is None
 
 
 def test_maps_are_held_against_what_tumors_reach(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def test_an_unknown_space_is_refused(case: Case, brain: Brain) -> None:
 def test_a_second_focus_is_not_fitted_but_covered(case: Case, brain: Brain) -> None:
     labels = make_arrays()["seg"]
     labels[5:8, 17:20, 8:11] = 4
-    flair = make_flair(make_arrays()["t1"] > 0, labels)
+    flair = make_flair(make_arrays()["t1"], labels)
     patient = load_patient(find_case(case(seg=labels, flair=flair)))
     answer = run_pipeline(patient, brain, SamePlace(), SEARCH)
     assert {check.name: check.verdict for check in answer.checks}["tumor_foci"] == "warn"
@@ -67,7 +67,7 @@ def test_a_second_focus_is_not_fitted_but_covered(case: Case, brain: Brain) -> N
 def test_an_answer_that_explains_nothing_is_replaced(case: Case, brain: Brain) -> None:
     labels = np.zeros(SHAPE, dtype=np.float32)
     labels[4:19, 5:22, 5] = 4  # a thin sheet: no grown tumor looks like that
-    flair = make_flair(make_arrays()["t1"] > 0, labels)
+    flair = make_flair(make_arrays()["t1"], labels)
     patient = load_patient(find_case(case(seg=labels, flair=flair)))
     answer = run_pipeline(patient, brain, SamePlace(), SEARCH)
     assert (answer.method, answer.verdict, answer.parameters) == ("fallback", "fail", None)
