@@ -1,9 +1,9 @@
 """Do other images show the patient of the T1, and at the place where the T1 has it?
 
-The tumor is drawn on FLAIR and T1Gd and solved in the anatomy of the T1, and contours are drawn onto a DICOM series that
-somebody names. Each may be another patient's, or lie in a world that the T1 was not registered to. Both images then
-tell little about each other, or more when one of them is moved. Mutual information needs no equal contrasts, so any
-sequence will do, or a CT.
+The tumor is drawn on FLAIR and T1Gd and solved in the anatomy of the T1, and contours are drawn onto a DICOM series
+that somebody names. Each may be another patient's, or lie in a world that the T1 was not registered to. Both images
+then tell little about each other, or more when one of them is moved. Mutual information needs no equal contrasts, so
+any sequence will do, or a CT.
 
 Source: Wells, Viola, Atsumi, Nakajima and Kikinis, Multi-modal volume registration by maximization of mutual
 information, Medical Image Analysis 1 (1996) 35-51; how both are compared is ours.
@@ -29,21 +29,21 @@ EVERY = 3.0
 LEVELS = 32
 """Brightnesses that are told apart, equally frequent ones (ours)."""
 LEAD, NO_LEAD = 1.2, 1.1
-"""Ratio of the mutual information in place to the best 8 mm away, below which an image is doubted, and below which it is
-not this T1's. Ours: with the T1 of five patients FLAIR reaches 1.5 to 2.3 and T1Gd 1.3 to 2.7, 1.2 to 2.2 where one is
-moved by 2 mm, .8 to 1.2 by 5 mm; with another patient's T1 .6 to 1.1, with a mirrored one .8 to 1.1."""
+"""Ratio of the mutual information in place to the best 8 mm away, below which an image is doubted, and below which it
+is not this T1's. Ours: with the T1 of five patients FLAIR reaches 1.5 to 2.3 and T1Gd 1.3 to 2.7, 1.2 to 2.2 where one
+is moved by 2 mm, .8 to 1.2 by 5 mm; with another patient's T1 .6 to 1.1, with a mirrored one .8 to 1.1."""
 
 
 def check_images(patient: Patient) -> list[Check]:
     """Do FLAIR and T1Gd, on which the masks are drawn, show the patient of the T1, where it lies?"""
-    named = (("flair_shows_patient", "FLAIR", patient.flair), ("t1gd_shows_patient", "T1Gd", patient.t1ce))
-    return [
-        at_least(
-            name, lead_in_place(patient.t1, image), LEAD, NO_LEAD,
-            f"what {text} tells of the T1, over what it tells 8 mm away, (another patient's T1, or not registered to it?)"
-        )
-        for name, text, image in named if image is not None
-    ]  # fmt: skip
+    asked = []
+    for name, text, image in (("flair_", "FLAIR", patient.flair), ("t1gd_", "T1Gd", patient.t1ce)):
+        if image is not None:
+            subject = (
+                f"what {text} tells of the T1, over what it tells 8 mm away, (another patient, or not registered?)"
+            )
+            asked.append(at_least(f"{name}shows_patient", lead_in_place(patient.t1, image), LEAD, NO_LEAD, subject))
+    return asked
 
 
 def check_series(patient: Patient) -> list[Check]:

@@ -103,7 +103,7 @@ def largest_end(patient: Patient) -> float:
 
 
 def _end_section(places: NDArray[np.float64], outward: NDArray[np.float64], thickness: float) -> float:
-    """The section `INSET` below the end in a direction (3,), as a share of the largest across it; places (n, 3) [mm]."""
+    """The section `INSET` below the end in a direction (3,), as a share of the largest; places (n, 3) [mm]."""
     heights = places @ outward
     above = int(np.ceil(INSET / thickness))  # number of thinner sections beyond it
     sections = np.bincount(((heights.max() - heights - INSET) // thickness).astype(int) + above)

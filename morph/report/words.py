@@ -38,7 +38,7 @@ _MODEL = (
     "the scans, and doubt the density where they part."
 )
 _PUSH = "Do not believe the displacement: run again without mass effect and compare."
-_OTHER = "Tumor and anatomy may not belong together: is the T1 this patient's, of the same session and registered to it?"
+_OTHER = "Tumor and anatomy may not belong together: is the T1 this patient's, of the same session, and registered?"
 _OPEN = "Many different tumors fit these outlines: rely on the probability maps, not on this one density."
 _RANGE = "The answer ran into the end of what the model is searched in: take the density far from the tumor with doubt."
 _NETWORK = "Network and fit tell different stories: compare the isolines with the scans before you believe either."

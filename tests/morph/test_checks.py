@@ -35,11 +35,12 @@ Case = Callable[..., Path]
 QUICK = RefinementSettings(evaluations=12, fine_evaluations=0)
 NAMES = {
     "masks_in_brain", "edema_beyond_core", "brain_volume", "voxel_size", "brain_complete", "flair_shows_edema",
-    "flair_shows_patient", "flair_outside_masks", "core_inside_edema", "tumor_foci", "registration_folding", "registration_displacement", "registration_white_matter", "orientation",
-    "registration_found", "registration_brain_dice", "registration_correlation",
-    "registration_scale", "masks_in_tissue", "masks_on_grid", "fit_core", "fit_edema", "threshold_core",
-    "threshold_edema", "mu1_in_range", "mu2_in_range", "patient_core", "patient_edema", "density_not_empty",
-    "density_not_everywhere", "origin_in_tissue", "core_visible", "size_in_prior", "brain_in_cube",
+    "flair_shows_patient", "flair_outside_masks", "core_inside_edema", "tumor_foci", "registration_folding",
+    "registration_displacement", "registration_white_matter", "orientation", "registration_found",
+    "registration_brain_dice", "registration_correlation", "registration_scale", "masks_in_tissue", "masks_on_grid",
+    "fit_core", "fit_edema", "threshold_core", "threshold_edema", "mu1_in_range", "mu2_in_range", "patient_core",
+    "patient_edema", "density_not_empty", "density_not_everywhere", "origin_in_tissue", "core_visible",
+    "size_in_prior", "brain_in_cube",
 }  # fmt: skip
 
 

@@ -20,4 +20,6 @@ def test_the_commands_defaults_are_the_librarys() -> None:
 
 def test_the_papers_registration_composes() -> None:
     paper = AntsRegistration(**compose("run", ["registration=paper"]).registration)
-    assert (paper.metric, paper.metric_parameter, paper.iterations) == ("CC", 4, (50, 20))
+    assert paper == AntsRegistration(
+        spacing=0, metric="CC", metric_parameter=4, iterations=(50, 20), gradient_step=0.25, flow_sigma=3
+    )

@@ -95,6 +95,21 @@ def test_a_fallback_has_its_own_exit_status(tmp_path: Path, case: Case, tiny_com
     assert said == {"density": outputs.FALLBACK, "ctv_density": outputs.FALLBACK, "ctv_15mm": ""}
 
 
+def test_an_answer_without_a_registration_has_no_transforms_beside_it(
+    tmp_path: Path, case: Case, tiny_command: Callable[..., int]
+) -> None:
+    folder, out = case(), tmp_path / "out"
+    names = ("registration.json", "affine.mat", "warp.nii.gz", "inverse_warp.nii.gz")
+    (out / "registration").mkdir(parents=True)
+    for name in names:
+        (out / "registration" / name).write_text("another answer's")
+    assert tiny_command(f"case={folder}", f"out={out}") == 0
+    assert all((out / "registration" / name).exists() for name in names)  # the stub of a registration left them
+    save(folder / "flair.nii.gz", make_arrays()["flair"][::-1])
+    assert tiny_command(f"case={folder}", f"out={out}") == run.FALLBACK_DELIVERED
+    assert not list((out / "registration").iterdir())
+
+
 def test_a_place_that_nobody_chose_keeps_the_answer_of_another_patient(
     tmp_path: Path, case: Case, tiny_command: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

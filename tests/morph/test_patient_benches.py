@@ -123,23 +123,21 @@ def test_broken_inputs_end_in_their_checks(repository: Path, monkeypatch: pytest
         assert not raised if expected is None else any(expected in one for one in raised), (name, raised)
 
 
-@pytest.mark.parametrize(
-    ("stage", "space", "refines"), [("network", "atlas", False), ("patient_space", "patient", False), ("refined", "patient", True)]
-)
 def test_twins_stages_are_what_they_are_called(
-    repository: Path, monkeypatch: pytest.MonkeyPatch, twin: Twin, stage: str, space: str, refines: bool  # noqa: F811
-) -> None:
+    repository: Path, monkeypatch: pytest.MonkeyPatch, twin: Twin  # noqa: F811
+) -> None:  # fmt: skip
     monkeypatch.syspath_prepend(str(repository / "benches"))
     bench = import_module("twins")
-    asked: dict[str, object] = {}
-
-    def pipeline(patient: object, brain: object, registration: object, search: object, space: str, **more: object) -> None:
-        asked.update(search=search, space=space, **more)
-
-    monkeypatch.setattr(bench, "run_pipeline", pipeline)
-    bench.answer_twin(twin, stage, 5, None, None, False, None, compose("run"))
-    assert (asked["space"], asked["search"] is not None, asked["uncertainty"] is not None) == (space, refines, refines)
-    assert asked["effect"] is None
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(
+        bench, "run_pipeline",
+        lambda patient, brain, register, search, space, effect, uncertainty: asked.append(
+            (space, search is not None, uncertainty is not None, effect)
+        ),
+    )  # fmt: skip
+    for stage in ("network", "patient_space", "refined"):
+        bench.answer_twin(twin, stage, 5, None, None, False, None, compose("run"))
+    assert asked == [("atlas", False, False, None), ("patient", False, False, None), ("patient", True, True, None)]
 
 
 def test_maps_are_held_against_what_tumors_reach(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def test_an_answer_that_explains_nothing_is_replaced(case: Case, brain: Brain) -
     assert answer.density.array[patient.masks.core & patient.brain].min() > 0.6
 
 
-def test_weights_of_another_brain_are_refused(tmp_path: Path, brain: Brain) -> None:
+def test_weights_that_are_not_there_are_refused(tmp_path: Path, brain: Brain) -> None:
     with pytest.raises(InputError, match="there are no weights"):
         prepare_brain(brain.anatomy, str(tmp_path / "absent"))
 

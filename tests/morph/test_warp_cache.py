@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from morph.ants import AntsRegistration, AntsWarp
+from morph.registration import RegistrationFailed
 from morph.volume import Volume
 from morph.warp_cache import KeptRegistration
 from tests.morph.test_registration import POINTS, SIZE, centered, lumpy_brain
@@ -59,14 +61,25 @@ def test_the_second_run_reads_the_first_ones_transforms(
 def test_other_content_is_registered_anew(
     kept: KeptRegistration, runs: list[int], patient: Volume, atlas: Volume
 ) -> None:
+    hidden, moved = NOTHING.copy(), np.eye(4)
+    hidden[20, 20, 20], moved[0, 3] = True, 0.5
+    brighter, elsewhere = ((v.with_array(v.array * 1.01), Volume(v.array, moved @ v.affine)) for v in (patient, atlas))
+    others = [(patient, atlas, hidden), *((image, atlas, NOTHING) for image in brighter)]
+    others += [(patient, image, NOTHING) for image in elsewhere]
+    for number, images in enumerate([(patient, atlas, NOTHING), *others], 1):
+        kept.register(*images)
+        assert len(runs) == number
+    kept.register(*others[-1])
+    assert len(runs) == len(others) + 1
+    replace(kept, registration=replace(kept.registration, seed=1)).register(*others[-1])
+    assert len(runs) == len(others) + 2
+
+
+def test_transforms_of_other_images_do_not_stay(kept: KeptRegistration, patient: Volume, atlas: Volume) -> None:
     kept.register(patient, atlas, NOTHING)
-    other = NOTHING.copy()
-    other[20, 20, 20] = True
-    kept.register(patient, atlas, other)
-    KeptRegistration(AntsRegistration(spacing=8.0, iterations=(5,), seed=1), kept.folder).register(
-        patient, atlas, other
-    )
-    assert len(runs) == 3
+    with pytest.raises(RegistrationFailed):
+        kept.register(patient.with_array(0 * patient.array), atlas, NOTHING)
+    assert not list(kept.folder.iterdir())
 
 
 def test_damaged_transforms_are_made_again(
