@@ -34,6 +34,8 @@ IDENTITY = (
     "shard", "backend", "instruction_set",
 )  # fmt: skip
 """Attributes that must agree before a store is extended: rounding decides which proposals pass the size filter."""
+UNCHECKED = ("checksum", "complete")
+"""Columns that a row's checksum does not cover."""
 DAMAGE = (RuntimeError, ValueError, KeyError, *UNREACHABLE)
 """What reading a chunk raises that is not what was written."""
 
@@ -197,7 +199,12 @@ class Store:
 
     def damaged(self, rows: range) -> list[int]:
         """Those of a shard's complete rows that cannot be read or do not match their checksum."""
-        return [row for row, there in zip(rows, self._marks(rows), strict=True) if there and not self._is_intact(row)]
+        there = [row for row, mark in zip(rows, self._marks(rows), strict=True) if mark]
+        try:
+            table = {name: np.asarray(self._arrays[name][rows.start : rows.stop]) for name in self.layout.columns}
+        except DAMAGE:
+            return there
+        return [row for row in there if not self._is_intact(row, {k: v[row - rows.start] for k, v in table.items()})]
 
     def _read(self, name: str, which: int | slice = slice(None)) -> NDArray:
         """Entries of an array; what cannot be read is a sentence."""
@@ -206,16 +213,14 @@ class Store:
         except DAMAGE as error:
             raise InputError(damaged(self.place, name, f"cannot be read ({reason(error)})")) from error
 
-    def _is_intact(self, row: int) -> bool:
-        columns = [name for name in self.layout.columns if name not in ("checksum", "complete")]
+    def _is_intact(self, row: int, entries: Mapping[str, Any]) -> bool:
+        """Whether a row's fields, and its entries in the columns, are what was written."""
+        noted = {name: np.asarray(value)[None] for name, value in entries.items() if name not in UNCHECKED}
         try:
-            table, fields = (
-                {name: np.asarray(self._arrays[name][row])[None] for name in names}
-                for names in (columns, self.layout.fields)
-            )
-            return checksum(fields, table, 0) == int(np.asarray(self._arrays["checksum"][row]))
+            fields = {name: np.asarray(self._arrays[name][row])[None] for name in self.layout.fields}
         except DAMAGE:
             return False
+        return checksum(fields, noted, 0) == int(entries["checksum"])
 
     def _marks(self, rows: range) -> NDArray[np.bool_]:
         try:

@@ -42,6 +42,8 @@ AHEAD = 2
 """Launches of one call that are under way at a time."""
 LAUNCH_SHARE = 0.2
 """Part of the free device memory that a launch may take, as four may be under way (those of two calls)."""
+MOST_ENTRIES = 2**31 - 1
+"""Densities of a launch, simulations times tissue voxels: CuPy counts with 32 bits where seeds are scattered."""
 BRAINS = 4
 """Brains that stay on the device: a screen's beside that of what it screens, and two more."""
 SEEDS_PER_TASK = 32
@@ -129,7 +131,7 @@ class CudaBackend:
                 f"a simulation needs {(scratch + simulation) / 2**20:.0f} MiB of device memory and {free / 2**20:.0f} "
                 "are free: use a coarser grid or backend=cpu"
             )
-        return _Plan(ctas, (free - ctas * scratch) // simulation)
+        return _Plan(ctas, min((free - ctas * scratch) // simulation, MOST_ENTRIES // domain.tissue.size))
 
     def _add(self, launches: deque[_Launch], domain: Domain, jobs: Iterator[Job], plan: _Plan, size: Size) -> None:
         """Start chunks of the jobs until `AHEAD` are under way."""
