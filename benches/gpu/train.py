@@ -22,6 +22,8 @@ from report import arguments, machine, publish
 
 from engine import open_store
 
+LOCK = "training.lock"
+"""What a training leaves that nobody needs."""
 EPOCH = re.compile(r"epoch (\d+)/(\d+)")
 DEFAULTS = {"seconds": 480, "tiny": False, "out": "results/gpu/train", "json": None}
 LARGEST, MOST = 16 * 2**20, 8
@@ -50,6 +52,7 @@ def main() -> None:
     lengths = np.diff([moment for _, moment in epochs])
     if len(lengths):
         result["samples_per_second"] = result["samples"] / float(np.median(lengths))
+    (Path(settings.out) / LOCK).unlink(missing_ok=True)
     result |= carried(Path(settings.out))
     publish("Training on a GPU", result, settings.json)
 
@@ -63,7 +66,13 @@ def train(given: list[str], seconds: float, stop_after: int | None = None) -> tu
         stop_after: stop it after so many epochs.
     """
     running = subprocess.Popen([sys.executable, "-m", "learn.train", *given], stdout=subprocess.PIPE, text=True)
-    timer = threading.Timer(seconds, running.send_signal, [signal.SIGTERM])
+    is_over = threading.Event()
+
+    def stop() -> None:
+        is_over.set()
+        running.send_signal(signal.SIGTERM)
+
+    timer = threading.Timer(seconds, stop)
     timer.start()
     ended, wanted = [], 0
     assert running.stdout is not None
@@ -77,19 +86,19 @@ def train(given: list[str], seconds: float, stop_after: int | None = None) -> tu
                 running.send_signal(signal.SIGKILL)
     code = running.wait()
     timer.cancel()
-    if code > 0 and not ended:
+    if code > 0 and not ended and not is_over.is_set():
         sys.exit(f"error: learn.train ended with {code}")
     return ended, wanted
 
 
 def carried(folder: Path) -> dict[str, Any]:
-    """Files that lie in the folder itself, and whether they are few and small enough to be carried."""
-    files = [file for file in folder.iterdir() if file.is_file()]
+    """Files that lie in the folder itself, and whether they and the result are few and small enough to be carried."""
+    files = [file for file in folder.glob("*") if file.is_file()]
     largest = max((file.stat().st_size for file in files), default=0)
     return {
         "files": len(files),
         "largest_MiB": largest / 2**20,
-        "can_be_carried": len(files) <= MOST and largest < LARGEST,
+        "can_be_carried": len(files) < MOST and largest < LARGEST,
     }
 
 
