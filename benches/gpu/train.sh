@@ -16,7 +16,7 @@ samples=${SAMPLES:-$samples}
 store=$STORES/train-$MODEL-$GRID-$samples.zarr
 if [ -n "${RESUME:-}" ]; then
   mkdir -p "$OUT/train"
-  cp -n "$RESUME"/* "$OUT/train/"
+  cp -rn "$RESUME"/. "$OUT/train"
 fi
 generate "$(left 200)" "samples=$samples" seed=1 shard=64 "out=$store" "${workers[@]}"
 "$PYTHON" benches/gpu/train.py "seconds=$(left 30)" "tiny=$TINY" "out=$OUT/train" "json=$OUT/train.json" -- \
