@@ -87,8 +87,9 @@ def t1_contrast(patient: Patient) -> float:
 def largest_end(patient: Patient) -> float:
     """The largest section at an end of the brain, as a share of the largest one parallel to it.
 
-    The ends are where its convex hull is flattest. Ours: .17 to .31 for seven whole brains, .32 to .48 where 10 mm are
-    cut off in any direction, .52 to .70 where 20 mm are; up to 1. A brain without a hull has 1.
+    The ends are where its convex hull is flattest. Ours: .17 to .31 for seven whole brains (up to .40 in
+    slices of 5 mm), .32 to .48 where 10 mm are cut off in any direction, .52 to .70 where 20 mm are; up to 1. A brain
+    without a hull has 1.
     """
     steps = np.maximum(np.round(COARSE / patient.t1.spacing).astype(int), 1)
     places = np.argwhere(patient.brain[:: steps[0], :: steps[1], :: steps[2]]) * (steps * patient.t1.spacing)

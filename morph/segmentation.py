@@ -20,8 +20,9 @@ BRATS_2020: Labels = {"core": (1, 4), "edema": (2,)}
 BRATS_2023: Labels = {"core": (1, 3), "edema": (2,)}
 """Source: the BraTS challenges' data descriptions. 2017-2020: 4 is enhancing tumor, 3 not in use. 2012-2016: the same,
 but 3 is non-enhancing core. From 2023 on: 3 is enhancing tumor, and in 2024 (after treatment) 4 a resection cavity."""
-ALIKE = 0.95
-"""Share of an edema in the core, and of their sizes, from which on the one lies in the other, or is as large (ours)."""
+WITHIN, SMALLER, SPECKS = 0.95, 0.75, 0.05
+"""An edema that has this share of itself in the core, and a size between these shares of the core's, is taken for a
+core in exchange for it (ours): one nearly as large was drawn a little tighter, and a smaller one is stray."""
 EXAMPLE = "'labels={core: [1, 4], edema: [2]}'"
 
 
@@ -96,9 +97,12 @@ def masks_from_files(core: Volume, edema: Volume, names: tuple[str, str] = ("cor
         InputError: an image that is no mask, two empty ones, or exchanged ones.
     """
     drawn, visible = (_drawn(mask, name) for mask, name in zip((core, edema), names, strict=True))
-    inside, size = np.count_nonzero(drawn & visible), np.count_nonzero(visible)
-    if size and inside >= ALIKE * size and size < ALIKE * np.count_nonzero(drawn):
-        raise InputError(f"the edema {names[1]} is a part of the core {names[0]}: are the two exchanged?")
+    both, first, second = (np.count_nonzero(mask) for mask in (drawn & visible, drawn, visible))
+    if both >= WITHIN * second and SPECKS * first <= second < SMALLER * first:
+        raise InputError(
+            f"the edema {names[1]} is a part of the core {names[0]}: are the two exchanged? "
+            "If FLAIR shows no more than the core, give the core's file twice"
+        )
     return Masks(drawn, visible)
 
 

@@ -102,6 +102,14 @@ def test_another_gpu_is_not_compared_and_a_result_counts_once(collect, tmp_path)
     assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 2
 
 
+def test_models_have_lines_of_their_own(collect):
+    collect(120e9, 2.0)
+    code, _, page = collect(3e9, 9.0, model="mass_effect")
+    assert code == 0
+    assert "| simulate | voxel updates a second | 1.2e+11 | at least 1e+11, met |  |" in page
+    assert "| simulate, mass_effect | voxel updates a second | 3e+09 |  |  |" in page
+
+
 def test_a_tiny_run_is_left_out(collect, gpu):
     code, said, page = collect(1e9, 9.0, tiny=True)
     assert code == 0

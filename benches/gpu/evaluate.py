@@ -32,6 +32,7 @@ def main() -> None:
     if settings.metrics is not None:
         scores = json.loads(Path(settings.metrics).read_text())
         result["scores"] = {key: value for key, value in scores.items() if isinstance(value, int | float)}
+    result["model"] = load_weights(str(require(settings, "weights"))).metadata["model"]
     result["inference_ms"] = {
         f"batch_{size}": milliseconds(str(require(settings, "weights")), size) for size in BATCHES
     }

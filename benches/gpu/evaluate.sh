@@ -4,7 +4,8 @@
 . "$(dirname "$0")/setup.sh"
 samples=12000 workers=(cluster=local cluster.per_device=4 cluster.dashboard=0)
 if [ "$TINY" = true ]; then GRID=half samples=8 workers=(); fi
-case $MODEL in mass_effect) name=me_joint ;; *) name=fk_joint ;; esac
+name=fk_joint
+if [ "$MODEL" = mass_effect ]; then samples=$((samples / 4)) name=me_joint; fi
 weights=${WEIGHTS:-$OUT/train/${name}_$GRID.safetensors}
 samples=${SAMPLES:-$samples}
 store=$STORES/evaluate-$MODEL-$GRID-$samples.zarr

@@ -45,7 +45,13 @@ def main() -> None:
     if settings.tiny:
         settings.samples, settings.trial, settings.processes, settings.shard = 24, 8, [1, 2], 4
     folder = Path(settings.folder)
-    result: dict[str, Any] = {"machine": machine(), "tiny": settings.tiny, "grid": settings.grid, "trials": {}}
+    result: dict[str, Any] = {
+        "machine": machine(),
+        "tiny": settings.tiny,
+        "model": settings.model,
+        "grid": settings.grid,
+    }
+    result["trials"] = {}
     for processes in settings.processes:
         if time.monotonic() < end - LAST * settings.seconds:
             limit = end - LAST * settings.seconds - time.monotonic()
@@ -109,7 +115,7 @@ def read(store: Store, end: float) -> dict[str, Any]:
                 break
             some = shards[first : first + cores]
             damaged += sum(map(len, pool.map(store.damaged, some)))
-            checked += sum(map(len, some))
+            checked += sum(int(store.complete[rows.start : rows.stop].sum()) for rows in some)
     return {"checked": checked, "damaged": damaged, "reading_seconds": time.monotonic() - started}
 
 

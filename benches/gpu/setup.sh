@@ -36,9 +36,13 @@ from engine.backends import choose_backend
 
 try:
     choose_backend(sys.argv[1])
-    load_anatomy("sri24")
 except InputError as error:
     print(f"error: {error} (LMI_TINY=1 tries this script on the CPU)", file=sys.stderr)
+    sys.exit(1)
+try:
+    load_anatomy("sri24")
+except InputError as error:
+    print(f"error: {error}", file=sys.stderr)
     sys.exit(1)
 END
 mkdir -p "$OUT" "$STORES"
@@ -48,8 +52,9 @@ generate() {
   local seconds=$1
   shift
   timeout --signal=INT "$seconds" "$PYTHON" -m engine.generate "model=$MODEL" "grid=$GRID" "backend=$BACKEND" "$@" || {
-    echo "error: the data set is not there after $seconds s: give fewer SAMPLES" >&2
-    exit 1
+    local status=$?
+    if [ $status = 124 ]; then echo "error: the data set is not there after $seconds s: give fewer SAMPLES" >&2; fi
+    exit $status
   }
 }
 

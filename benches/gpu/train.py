@@ -42,7 +42,8 @@ def main() -> None:
     data = next((word.split("=", 1)[1] for word in given if word.startswith("data=")), None)
     if data is None:
         sys.exit("error: data= is missing after --: name a store of simulations")
-    result["samples"] = int((open_store(data).split == "train").sum())
+    store = open_store(data)
+    result |= {"model": store.attributes["model"], "samples": int((store.split == "train").sum())}
     epochs, first = train(given, settings.seconds, stop_after=1 if settings.tiny else None)
     if settings.tiny:
         again, _ = train(given, settings.seconds)

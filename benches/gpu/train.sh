@@ -11,12 +11,12 @@ samples=20000 workers=(cluster=local cluster.per_device=4 cluster.dashboard=0) s
 if [ "$TINY" = true ]; then
   GRID=half samples=40 workers=() settings=(epochs=2 network=small trainer.precision=32-true)
 fi
-if [ "$MODEL" = mass_effect ]; then settings+=(experiment=me_joint); fi
+if [ "$MODEL" = mass_effect ]; then samples=$((samples / 4)) settings+=(experiment=me_joint); fi
 samples=${SAMPLES:-$samples}
 store=$STORES/train-$MODEL-$GRID-$samples.zarr
-if [ -n "${RESUME:-}" ]; then
+if [ -n "${RESUME:-}" ] && [ ! -e "$OUT/train/last.ckpt" ]; then
   mkdir -p "$OUT/train"
-  cp -rn "$RESUME"/. "$OUT/train"
+  cp -r --no-preserve=mode "$RESUME"/. "$OUT/train"
 fi
 generate "$(left 200)" "samples=$samples" seed=1 shard=64 "out=$store" "${workers[@]}"
 "$PYTHON" benches/gpu/train.py "seconds=$(left 30)" "tiny=$TINY" "out=$OUT/train" "json=$OUT/train.json" -- \

@@ -138,8 +138,21 @@ def test_a_t1_that_is_not_this_patients_is_noticed(patient: Patient) -> None:
     )  # fmt: skip
     for t1 in (other, mirrored, moved):
         found = verdicts(replace(patient, t1=patient.t1.with_array(t1.astype(np.float32))))
-        assert [found[name] for name in ("flair_shows_patient", "t1gd_shows_patient")] == ["fail", "fail"]
+        assert "pass" not in (found["flair_shows_patient"], found["t1gd_shows_patient"])
+    assert found["flair_shows_patient"] == "fail"  # it tells more when it is moved, too
     assert "t1gd_shows_patient" not in verdicts(replace(patient, t1ce=None))
+    assert patient.flair is not None
+    found = verdicts(replace(patient, flair=patient.flair.with_array(patient.flair.array[::-1])))
+    assert (found["flair_shows_patient"], found["t1gd_shows_patient"]) == ("warn", "pass")  # the T1 is one of them
+
+
+def test_an_image_of_part_of_the_brain_shows_its_patient(patient: Patient) -> None:
+    assert patient.flair is not None
+    part = patient.flair.array.copy()
+    part[:, :, :12] = 0
+    assert verdicts(replace(patient, t1ce=None, flair=patient.flair.with_array(part)))["flair_shows_patient"] == "pass"
+    nothing = patient.flair.with_array(0 * part)
+    assert verdicts(replace(patient, t1ce=None, flair=nothing))["flair_shows_patient"] == "fail"
 
 
 def test_thick_slices_are_noticed(patient: Patient) -> None:

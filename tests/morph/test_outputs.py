@@ -95,19 +95,24 @@ def test_a_fallback_has_its_own_exit_status(tmp_path: Path, case: Case, tiny_com
     assert said == {"density": outputs.FALLBACK, "ctv_density": outputs.FALLBACK, "ctv_15mm": ""}
 
 
-def test_an_answer_without_a_registration_has_no_transforms_beside_it(
-    tmp_path: Path, case: Case, tiny_command: Callable[..., int]
+@pytest.mark.parametrize("own", [True, False])
+def test_an_answer_without_a_registration_has_no_other_transforms_beside_it(
+    tmp_path: Path, case: Case, tiny_command: Callable[..., int], own: bool
 ) -> None:
-    folder, out = case(), tmp_path / "out"
-    names = ("registration.json", "affine.mat", "warp.nii.gz", "inverse_warp.nii.gz")
-    (out / "registration").mkdir(parents=True)
+    folder, kept = case(), tmp_path / "out" / "registration"
+    kept.mkdir(parents=True)
+    names = ("affine.mat", "warp.nii.gz", "inverse_warp.nii.gz")
     for name in names:
-        (out / "registration" / name).write_text("another answer's")
-    assert tiny_command(f"case={folder}", f"out={out}") == 0
-    assert all((out / "registration" / name).exists() for name in names)  # the stub of a registration left them
+        (kept / name).write_text("kept")
+    t1 = make_arrays()["t1"]
+    brain = hashlib.sha256(t1[t1 > 0].tobytes()).hexdigest() if own else "another one"
+    (kept / "registration.json").write_text(json.dumps({"brain": brain}))
     save(folder / "flair.nii.gz", make_arrays()["flair"][::-1])
-    assert tiny_command(f"case={folder}", f"out={out}") == run.FALLBACK_DELIVERED
-    assert not list((out / "registration").iterdir())
+    assert tiny_command(f"case={folder}", f"out={tmp_path / 'out'}") == run.FALLBACK_DELIVERED
+    assert len(list(kept.iterdir())) == (4 if own else 0)
+    (kept / "registration.json").write_text("[]")
+    with pytest.raises(InputError, match="is no record of a registration"):
+        tiny_command(f"case={folder}", f"out={tmp_path / 'out'}")
 
 
 def test_a_place_that_nobody_chose_keeps_the_answer_of_another_patient(
