@@ -11,16 +11,14 @@ information, Medical Image Analysis 1 (1996) 35-51; how both are compared is our
 
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
 from numpy.typing import NDArray
 
 from morph.checks import Check, at_least
 from morph.dicom_input import read_slices
 from morph.patient import Patient
-from morph.resample import bounding_box, cut, resample
-from morph.volume import Volume
+from morph.resample import bounding_box, resample
+from morph.volume import Volume, share_grid
 
 SHIFT = 8.0
 """How far [mm] the series is moved to see whether it fits better there (ours)."""
@@ -71,24 +69,26 @@ def lead_in_place(t1: Volume, other: Volume) -> float:
     Returns:
         A ratio, of the part of the brain that the other image shows; 0 where nothing of it is there.
     """
-    near = cut(t1, bounding_box(t1.array > 0, 0))
-    steps = np.maximum(np.round(EVERY / near.spacing).astype(int), 1)
-    some = Volume(near.array[:: steps[0], :: steps[1], :: steps[2]], near.affine @ np.diag([*steps, 1.0]))
-    placed = resample(other, some, 1).array
+    placed = other.array if share_grid(other, t1) else resample(other, t1, 1).array
     if not placed.any():
         return 0.0
-    shown, brain = bounding_box(placed != 0, 0), np.zeros(placed.shape, dtype=bool)
-    brain[shown] = some.array[shown] > 0
+    steps, moves = (np.maximum(np.round(length / t1.spacing).astype(int), 1) for length in (EVERY, SHIFT))
+    padded, shown = np.pad(placed, [(move, move) for move in moves]), bounding_box(placed != 0, 0)
+
+    def seen(image: NDArray[np.float32], shift: NDArray[np.int64]) -> NDArray[np.float32]:
+        starts = [side.start + by for side, by in zip(shown, shift, strict=True)]
+        lengths = [side.stop - side.start for side in shown]
+        return image[tuple(slice(a, a + n, step) for a, n, step in zip(starts, lengths, steps, strict=True))]
+
+    told = seen(t1.array, np.zeros(3, dtype=np.int64))
+    brain = told > 0
     if not brain.any():
         return 0.0
-
-    def shared(shift: NDArray[np.float64]) -> float:
-        affine = some.affine.copy()
-        affine[:3, 3] += shift
-        return mutual_information(some.array[brain], resample(other, Volume(some.array, affine), 1).array[brain])
-
-    away = max(shared(sign * SHIFT * axis) for axis, sign in product(np.eye(3), (-1, 1)))
-    return mutual_information(some.array[brain], placed[brain]) / away if away > 0 else 0.0
+    here, *elsewhere = (
+        mutual_information(told[brain], seen(padded, moves + shift)[brain])
+        for shift in (np.zeros(3, dtype=np.int64), *np.diag(moves), *np.diag(-moves))
+    )
+    return here / max(elsewhere) if max(elsewhere) > 0 else 0.0
 
 
 def mutual_information(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:

@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from engine import InputError
+from engine import GRIDS, InputError
 from engine.command import compose
 from morph.foci import split_foci
 from morph.input_checks import check_foci, check_patient
@@ -108,7 +108,7 @@ def test_a_broken_case_must_end_in_its_own_check(repository: Path, monkeypatch: 
 def test_broken_inputs_end_in_their_checks(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(repository / "benches"))
     cases = import_module("broken").CASES
-    patient, other = (make_twin(seed).patient for seed in (3, 4))
+    patient, other = (make_twin(seed, grid=GRIDS["half"]).patient for seed in (3, 4))
     later = {"masks_in_tissue", "registration_scale", "orientation"}
     for name, (how, expected) in cases.items():
         if expected in later:
