@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,12 +74,18 @@ class KeptRegistration:
             InputError: the folder cannot be written.
         """
         try:
-            if json.loads((self.folder / RECORD).read_text(encoding="utf-8")).get("brain") != _hash_brain(t1):
+            if (self.folder / RECORD).exists() and self._record().get("brain") != _hash_brain(t1):
                 self._clear()
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError, AttributeError) as error:
-            raise InputError(f"{self.folder / RECORD} is no record of a registration: delete {self.folder}") from error
+        except OSError as error:
+            raise InputError(f"{self.folder} cannot be written ({error.strerror}): choose another out=") from error
+
+    def _record(self) -> dict[str, Any]:
+        """What the kept transforms were made from; empty where that cannot be told."""
+        try:
+            found = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def _clear(self) -> None:
         for name in (RECORD, *KEPT_NAMES):
@@ -87,7 +94,7 @@ class KeptRegistration:
     def _read(self, made_from: dict[str, object]) -> AntsWarp | None:
         """The kept warp, if it is the one that is asked for and whole."""
         try:
-            record = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
+            record = self._record()
             if record["made_from"] != made_from:
                 return None
             warp = AntsWarp.read(self.folder)
