@@ -20,9 +20,9 @@ BRATS_2020: Labels = {"core": (1, 4), "edema": (2,)}
 BRATS_2023: Labels = {"core": (1, 3), "edema": (2,)}
 """Source: the BraTS challenges' data descriptions. 2017-2020: 4 is enhancing tumor, 3 not in use. 2012-2016: the same,
 but 3 is non-enhancing core. From 2023 on: 3 is enhancing tumor, and in 2024 (after treatment) 4 a resection cavity."""
-WITHIN, SMALLER, SPECKS = 0.95, 0.9, 0.05
+WITHIN, SMALLER, SPECKS = 0.95, 0.95, 0.05
 """An edema that has this share of itself in the core, and a size between these shares of the core's, is taken for a
-core in exchange for it (ours): one nearly as large was drawn a little tighter, and a smaller one is stray."""
+core in exchange for it (ours): one as large was drawn a little tighter, and a smaller one is stray."""
 EXAMPLE = "'labels={core: [1, 4], edema: [2]}'"
 
 

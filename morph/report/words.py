@@ -44,7 +44,10 @@ _RANGE = "The answer ran into the end of what the model is searched in: take the
 _NETWORK = "Network and fit tell different stories: compare the isolines with the scans before you believe either."
 CHECKS = {
     "masks_in_brain": ("Outlines lie inside the brain", _MASKS),
-    "edema_beyond_core": ("Edema is larger than the core", "Was the same outline given twice? Outline FLAIR, too."),
+    "edema_beyond_core": (
+        "Edema is larger than the core",
+        "Was the same outline given twice, or core for edema? Outline FLAIR, too.",
+    ),
     "core_visible": (
         "There is a core",
         "The model needs necrosis or enhancing tumor: without, margins go around the whole visible tumor. If there is "

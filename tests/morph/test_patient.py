@@ -149,7 +149,7 @@ def test_exchanged_files_are_refused(case: Case, tmp_path: Path) -> None:
     beside[tuple(np.argwhere(labels == 4)[0])] = 1
     stray, tighter = (np.isin(labels, (1, 4)).astype(np.float32) for _ in range(2))
     stray[tuple(np.argwhere(stray)[1:].T)] = 0
-    tighter[tuple(np.argwhere(tighter)[::12].T)] = 0
+    tighter[tuple(np.argwhere(tighter)[::24].T)] = 0
     drawn = {"beside": beside, "none": 0 * beside, "stray": stray, "tighter": tighter}
     for edema in (whole, *(save(tmp_path / f"{name}.nii.gz", array) for name, array in drawn.items())):
         assert load_patient({"t1": t1, "core": core, "edema": edema}).masks.core.sum() == np.isin(labels, (1, 4)).sum()
