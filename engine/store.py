@@ -5,12 +5,11 @@ a chunk and `shard` samples a shard; a column has one chunk a shard. The shard i
 unset first and set last, and what is written has its final name only when it is whole. So shards can be written by
 any number of processes at once, each its own.
 
-The group's attributes say what was simulated; a store is only extended by the same physics (`IDENTITY`).
+The group's attributes say what was simulated; a store is only extended by the same physics (`engine.identity`).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from engine.atlas import Atlas, load_atlas
 from engine.errors import InputError
 from engine.grid import Grid
+from engine.identity import identity_of, refuse_other_physics
 from engine.intact import damaged, is_set, refuse_other_density, refuse_torn_columns
 from engine.layout import Layout, add_missing_arrays, arrays_of, layout_of
 from engine.parameters import Parameters
@@ -29,11 +29,6 @@ from engine.places import UNREACHABLE, delete, reason, refuse_other_content, swe
 from engine.rows import SPLITS, checksum, halve, tabulate
 
 SCHEMA_VERSION = 1
-IDENTITY = (
-    "schema_version", "physics_version", "model", "coupling", "scheme", "atlas.content_hash", "grid", "prior", "seed",
-    "shard", "backend", "instruction_set",
-)  # fmt: skip
-"""Attributes that must agree before a store is extended: rounding decides which proposals pass the size filter."""
 UNCHECKED = ("checksum", "complete")
 """Columns that a row's checksum does not cover."""
 DAMAGE = (RuntimeError, ValueError, KeyError, *UNREACHABLE)
@@ -64,8 +59,8 @@ class Store:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The attributes that decide what the rows are (`IDENTITY`)."""
-        return {key: _entry(self.attributes, key) for key in IDENTITY}
+        """The attributes that decide what the rows are (`engine.identity`)."""
+        return identity_of(self.attributes)
 
     @property
     def is_torn(self) -> bool:
@@ -254,7 +249,7 @@ def create_store(place: str | Path, samples: int, attributes: Mapping[str, Any])
     try:
         if _exists(place):
             group = _open_group(place, "r+")
-            _refuse_other_physics(str(place), dict(group.attrs), attributes)
+            refuse_other_physics(str(place), dict(group.attrs), attributes)
             sweep(place)
         else:
             refuse_other_content(place)
@@ -265,23 +260,6 @@ def create_store(place: str | Path, samples: int, attributes: Mapping[str, Any])
     except UNREACHABLE as error:
         raise InputError(f"cannot write the store {place}: {reason(error)}") from error
     return store
-
-
-def _refuse_other_physics(place: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse to extend a store whose identity differs; the sentence names the first difference."""
-    normal = json.loads(json.dumps(dict(wanted)))
-    for key in IDENTITY:
-        before, now = _entry(found, key), _entry(normal, key)
-        if before != now:
-            raise InputError(f"store {place} was made with {key}={before}, not {now}: write to another place")
-
-
-def _entry(attributes: Mapping[str, Any], key: str) -> Any:
-    """An attribute, or with a dot in the key an entry of one."""
-    value: Any = attributes
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
 
 
 def _open_group(place: str | Path, mode: str) -> zarr.Group:

@@ -7,6 +7,7 @@ that filling the store makes only them again.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -38,11 +39,12 @@ def verify(place: str) -> int:
     return remake(store, int(np.random.default_rng().integers(len(store))))
 
 
-def find_damage(store: Store) -> list[int]:
-    """Complete rows that cannot be read or are not what was written, read on all cores."""
+def find_damage(store: Store, shards: Sequence[range] | None = None) -> list[int]:
+    """Complete rows, of all or some shards, that cannot be read or are not what was written, read on all cores."""
     damaged: list[int] = []
-    with ThreadPoolExecutor(available_cores()) as pool, progress("verify", len(store)) as advance:
-        for rows, bad in zip(store.shards, pool.map(store.damaged, store.shards), strict=True):
+    shards = store.shards if shards is None else shards
+    with ThreadPoolExecutor(available_cores()) as pool, progress("verify", sum(map(len, shards))) as advance:
+        for rows, bad in zip(shards, pool.map(store.damaged, shards), strict=True):
             damaged += bad
             advance(len(rows))
     return damaged
