@@ -17,6 +17,8 @@ from learn.checkpoints import read_parts
 from learn.targets import Targets
 
 CHECKPOINT = "last.ckpt"
+LOCK = "training.lock"
+"""Left beside the weights; only a running training needs it."""
 DECISIVE = (
     "count", "fresh", "crop", "network", "components", "start", "freeze", "channels_last", "optimizer", "augmentation",
     "epochs", "batch_size", "seed",
@@ -46,7 +48,7 @@ def only_training(folder: Path) -> Iterator[None]:
         yield
         return
     busy = f"another training runs in {folder}: wait for it, or choose another out="
-    with file_locked(folder / "training.lock", f"to {folder}, choose another out=", busy):
+    with file_locked(folder / LOCK, f"to {folder}, choose another out=", busy):
         yield
 
 

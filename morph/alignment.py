@@ -21,7 +21,7 @@ from morph.resample import bounding_box, resample
 from morph.volume import Volume, share_grid
 
 SHIFT = 8.0
-"""How far [mm] the series is moved to see whether it fits better there (ours)."""
+"""How far [mm] the other image is moved to see whether it fits better there (ours)."""
 EVERY = 3.0
 """Distance [mm] between the places that are compared (ours)."""
 LEVELS = 32

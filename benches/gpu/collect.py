@@ -22,7 +22,7 @@ from report import arguments
 HERE = Path(__file__).parent
 SCRIPTS = ("check", "simulate", "generate", "train", "evaluate", "personalize")
 MODELS = ("fisher_kolmogorov", "mass_effect")
-"""What a script may have been run with; aims are the first one's, unless a quantity says otherwise."""
+"""What a script may have been run with; aims are the first one's."""
 MARKS = ("<!-- results -->", "<!-- end of results -->")
 NOTHING = "Nothing has been measured yet."
 WORSE = 0.05

@@ -15,6 +15,7 @@ import torch
 from report import arguments, machine, publish
 
 from engine.command import require
+from learn import Estimator
 from learn.weights import load_weights
 
 REPEATS = 50
@@ -32,17 +33,15 @@ def main() -> None:
     if settings.metrics is not None:
         scores = json.loads(Path(settings.metrics).read_text())
         result["scores"] = {key: value for key, value in scores.items() if isinstance(value, int | float)}
-    result["model"] = load_weights(str(require(settings, "weights"))).metadata["model"]
-    result["inference_ms"] = {
-        f"batch_{size}": milliseconds(str(require(settings, "weights")), size) for size in BATCHES
-    }
+    estimator = load_weights(str(require(settings, "weights")))
+    result["model"] = estimator.metadata["model"]
+    result["inference_ms"] = {f"batch_{size}": milliseconds(estimator, size) for size in BATCHES}
     publish("Networks on a GPU", result, settings.json)
 
 
-def milliseconds(weights: str, size: int) -> float:
+def milliseconds(estimator: Estimator, size: int) -> float:
     """Median time of a batch through the first network, images already where it computes."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    estimator = load_weights(weights)
     network = estimator.network.to(device).eval()
     images = torch.zeros((size, 1, *estimator.crop.shape), device=device)
     times = []

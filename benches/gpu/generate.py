@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,7 @@ from omegaconf import DictConfig
 from report import arguments, machine, publish
 
 from engine import Store, open_store
-from engine.threads import available_cores
-from engine.verify import content
+from engine.verify import content, find_damage
 
 DEFAULTS = {
     "backend": "cuda", "model": "fisher_kolmogorov", "grid": "full", "tiny": False,
@@ -34,6 +32,8 @@ DEFAULTS = {
 }  # fmt: skip
 CHECKING, LEFT = 60.0, 10.0
 """Seconds that are kept for reading the store, and of them for the end of it."""
+AT_A_TIME = 64
+"""Shards that are read between two looks at the clock."""
 LAST = 0.7
 """Part of the time that is kept for the data set; what the trials leave of theirs is added."""
 
@@ -50,8 +50,8 @@ def main() -> None:
         "tiny": settings.tiny,
         "model": settings.model,
         "grid": settings.grid,
+        "trials": {},
     }
-    result["trials"] = {}
     for processes in settings.processes:
         if time.monotonic() < end - LAST * settings.seconds:
             limit = end - LAST * settings.seconds - time.monotonic()
@@ -106,16 +106,15 @@ def describe(store: Store, place: Path) -> dict[str, Any]:
 
 def read(store: Store, end: float) -> dict[str, Any]:
     """Read as many shards as the time allows, in random order, each row against its checksum."""
-    started, cores = time.monotonic(), available_cores()
+    started, there = time.monotonic(), store.complete
     checked, damaged = 0, 0
     shards = [store.shards[number] for number in np.random.default_rng(0).permutation(len(store.shards))]
-    with ThreadPoolExecutor(cores) as pool:
-        for first in range(0, len(shards), cores):
-            if checked and time.monotonic() > end - LEFT:
-                break
-            some = shards[first : first + cores]
-            damaged += sum(map(len, pool.map(store.damaged, some)))
-            checked += sum(int(store.complete[rows.start : rows.stop].sum()) for rows in some)
+    for first in range(0, len(shards), AT_A_TIME):
+        if checked and time.monotonic() > end - LEFT:
+            break
+        some = shards[first : first + AT_A_TIME]
+        damaged += len(find_damage(store, some))
+        checked += sum(int(there[rows.start : rows.stop].sum()) for rows in some)
     return {"checked": checked, "damaged": damaged, "reading_seconds": time.monotonic() - started}
 
 

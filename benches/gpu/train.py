@@ -21,9 +21,8 @@ import numpy as np
 from report import arguments, machine, publish
 
 from engine import open_store
+from learn.resume import LOCK
 
-LOCK = "training.lock"
-"""What a training leaves that nobody needs."""
 EPOCH = re.compile(r"epoch (\d+)/(\d+)")
 DEFAULTS = {"seconds": 480, "tiny": False, "out": "results/gpu/train", "json": None}
 LARGEST, MOST = 16 * 2**20, 8
