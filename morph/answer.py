@@ -35,6 +35,7 @@ class Personalization:
         tissue: labels of the tissue that it was solved on (see `Tissue.labels`), on the T1's grid, or that a
             fallback went around; None where the atlas' tissue was solved on, or none is known.
         tissue_source: `atlas`, `given`, or of a fallback `brightness` (see `morph.tissue`).
+        tumor_tissue: what the visible tumor was taken for, `maps` or `white_matter`, likewise.
         posterior: what the masks leave open; None for a fallback and where it was not asked for.
         push: what the mass-effect model did to the brain; None for the first model.
     """
@@ -52,6 +53,7 @@ class Personalization:
     seconds: dict[str, float]
     tissue: Volume | None = None
     tissue_source: str = "atlas"
+    tumor_tissue: str = "maps"
     push: Push | None = None
     posterior: Posterior | None = None
 

@@ -193,6 +193,7 @@ def describe_answer(
         "method": answer.method,
         "space": answer.space,
         "tissue": answer.tissue_source,
+        "tumor_tissue": answer.tumor_tissue,
         "network": _estimate(answer.estimate),
         "rejected": None if delivered else found,
         "affine_scale": answer.scale,

@@ -45,15 +45,16 @@ from morph.input_checks import (
 from morph.mass_effect import MassEffect, Push, let_push, measure_push, seen_place
 from morph.orientation import orientation_margin
 from morph.patient import Patient, crop, distance_outside
-from morph.posterior import PosteriorSettings, find_tumor
+from morph.posterior import PosteriorSettings
 from morph.quality import measure_quality
 from morph.refine import RefinementSettings, hold
 from morph.registration import TUMOR_MARGIN, Registration, RegistrationFailed, Warp, grow_mask
 from morph.resample import average_onto, bounding_box
 from morph.scene import Scene, atlas_scene, check_space, masks_on_atlas, patient_scene, share_in_cube, working_grid
 from morph.segmentation import Masks
+from morph.solve import find_tumor
 from morph.stopwatch import Announce, Stopwatch
-from morph.tissue import Tissue, classify, normalized, show_tumor_as_tissue
+from morph.tissue import Tissue, classify, normalized, show_tumor_as_tissue, show_tumor_as_white_matter
 from morph.uncertainty import Posterior
 from morph.volume import Volume
 
@@ -133,16 +134,17 @@ class Road:
         if warp is None or worst(self.checks) == "fail":
             return self._fall_back()
         with self.watch.stage("tissue", "map the patient's tissue"):
-            scene = self._build_scene(warp)
-            self.checks.append(check_shown(scene.shows_tumor))
+            scenes = self._build_scenes(warp)
+            self.checks.append(check_shown(scenes[0].shows_tumor))
         if worst(self.checks) == "fail":
             return self._fall_back()
         with self.watch.stage("network", "estimate the tumor"):
-            start = self._ask_network(warp, scene, is_needed=refinement is None)
+            start = self._ask_network(warp, scenes[0], is_needed=refinement is None)
         if worst(self.checks) == "fail":
             return self._fall_back()
         with self.watch.stage("refinement", "search the tumor" if refinement else "keep the estimate"):
-            first, self.posterior = find_tumor(scene, start, refinement, self.uncertainty)
+            scene, first, self.posterior = find_tumor(scenes, start, refinement, self.uncertainty)
+            self.tissue = scene.tissue or self.tissue
         method = "refined" if refinement else "network"
         if self.effect is not None:
             with self.watch.stage("mass_effect", "let the tumor push"):
@@ -172,18 +174,20 @@ class Road:
             check_scale(warp.affine_scale),
         ]
 
-    def _build_scene(self, warp: Warp) -> Scene:
-        """The space to solve in, with what the T1 and the visible tumor say about the warped atlas."""
+    def _build_scenes(self, warp: Warp) -> list[Scene]:
+        """The space to solve in, with what T1 and visible tumor say about the warped atlas; for `find_tumor`."""
         patient = self.patient
         white, gray, csf = (warp.to_patient(m, patient.t1, "linear") for m in self.brain.maps)
         warped = normalized((white, gray, csf), patient.brain, "atlas")
         seen = patient.tissue or classify(patient.t1, warped, self.whole.masks.edema)
         self.checks.append(check_masks(self.whole.masks.edema, warped.matter))
         self.checks.append(check_white_matter(warped, seen, self.hidden))
-        self.tissue = show_tumor_as_tissue(seen, self.whole.masks.edema & patient.brain)
+        visible = self.whole.masks.edema & patient.brain
+        self.tissue = show_tumor_as_tissue(seen, visible)
         if self.space == "atlas":
-            return atlas_scene(patient, warp, self.brain, masks_on_atlas(patient, warp, self.brain))
-        return patient_scene(patient, warp, self.brain, self.tissue)
+            return [atlas_scene(patient, warp, self.brain, masks_on_atlas(patient, warp, self.brain))]
+        anatomies = self.tissue, show_tumor_as_white_matter(seen, visible)
+        return [patient_scene(patient, warp, self.brain, tissue) for tissue in anatomies]
 
     def _ask_network(self, warp: Warp, scene: Scene, is_needed: bool) -> Estimate | None:
         """The network's estimate from the masks on the atlas, in the scene's space."""
@@ -281,7 +285,7 @@ class Road:
         return Personalization(
             self._uncrop(density.array), method, tuple(self.checks), parameters, origin, self.estimate, found, fit,
             self.space, self.scale, self.watch.seconds, tissue,
-            "atlas" if known is None else known.source,
+            "atlas" if known is None else known.source, "maps" if known is None else known.tumor,
             None if push is None else push.on_whole(self._uncrop),
             None if parameters is None or self.posterior is None else self.posterior.on_whole(self._uncrop),
         )  # fmt: skip

@@ -27,7 +27,7 @@ from morph.evidence import Estimate, Fit
 from morph.log_posterior import Judge, LogPosterior, most_probable
 from morph.outlines import Drawn, Judgment, Outlines
 from morph.prior import log_prior, possible_sizes
-from morph.refine import STEPS, RefinementSettings, refine
+from morph.refine import STEPS
 from morph.sampler import NoneFoundError, Proposal, Sample, explore, normalized
 from morph.scene import Scene
 from morph.space_mapping import SpaceMapping, map_space
@@ -103,30 +103,6 @@ class Tumors:
     sample: Sample
     core: NDArray[np.float64]
     edema: NDArray[np.float64]
-
-
-def find_tumor(
-    scene: Scene, start: Estimate | None, refinement: RefinementSettings | None, settings: PosteriorSettings | None
-) -> tuple[Fit, Posterior | None]:
-    """The tumor to deliver, held against the masks on the fine grid, and what the masks leave open.
-
-    Args:
-        scene: where, with both masks.
-        start: the network's answer, in the scene's space; None to start from the masks.
-        refinement: how to search; None keeps the start.
-        settings: how to sample; None delivers the best fit. Otherwise the search leaves the fine grid to the ensemble.
-            Where no tumor around the one that was found is possible, or too few were met, it does not.
-
-    Raises:
-        InputError: neither a start nor a search is wanted.
-    """
-    if refinement is None or settings is None:
-        return refine(scene.coarse, scene.fine, start, refinement), None
-    fit = refine(scene.coarse, scene.fine, start, replace(refinement, fine_evaluations=0))
-    try:
-        return find_posterior(scene, fit.estimate, settings)
-    except NothingPossibleError:
-        return refine(scene.coarse, scene.fine, start, refinement), None
 
 
 def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -> tuple[Fit, Posterior]:

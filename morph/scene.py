@@ -43,6 +43,7 @@ class Scene:
         deliver: density on the fine grid, (x, y, z) -> on the patient's T1.
         to_world: place in this space's world [mm], (n, 3) -> the patient's; `to_space` is its inverse.
         from_atlas: an estimate in the atlas -> the same in this space; `into_atlas` is its inverse.
+        tissue: the patient's, which the anatomy was made from, on the T1's grid; None in the atlas.
     """
 
     space: str
@@ -54,6 +55,7 @@ class Scene:
     to_world: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     from_atlas: Callable[[Estimate], Estimate]
     into_atlas: Callable[[Estimate], Estimate]
+    tissue: Tissue | None = None
 
     @property
     def shows_tumor(self) -> bool:
@@ -136,7 +138,7 @@ def patient_scene(patient: Patient, warp: Warp, brain: Brain, tissue: Tissue) ->
         world = warp.points_to_atlas(grid.to_world(found.origin)[None])[0]
         return _moved(found, 1 / warp.affine_scale, brain.fine.grid.from_world(world))
 
-    return Scene("patient", coarse, fine, drawn, 1.0, deliver, lambda points: points, from_atlas, into_atlas)
+    return Scene("patient", coarse, fine, drawn, 1.0, deliver, lambda points: points, from_atlas, into_atlas, tissue)
 
 
 def working_grid(patient: Patient, grid: Grid) -> Grid:

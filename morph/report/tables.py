@@ -172,9 +172,10 @@ def list_sources(patient: Patient, record: Mapping[str, Any]) -> list[Row]:
 def list_facts(patient: Patient, answer: Personalization, record: Mapping[str, Any]) -> list[Row]:
     """How it was made: name, value."""
     labels = record["labels"]
+    visible = ", visible tumor taken for white matter" if answer.tumor_tissue == "white_matter" else ""
     return [
         ("method", METHODS[answer.method]),
-        ("solved in", f"{answer.space} space, tissue: {answer.tissue_source}"),
+        ("solved in", f"{answer.space} space, tissue: {answer.tissue_source}{visible}"),
         ("weights", record["weights"] or "none"),
         *([] if patient.series is None else [("DICOM contours", f"on a series of {patient.series.patient}")]),
         ("labels", "masks were drawn apart" if labels is None else json.dumps(labels)),

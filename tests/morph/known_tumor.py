@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from engine import Atlas, simulate
@@ -26,11 +28,28 @@ def draw_masks(density: np.ndarray, atlas: Atlas) -> tuple[Volume, Volume]:
     return Volume(seen[0], atlas.grid.affine), Volume(seen[1], atlas.grid.affine)
 
 
-def known_scene() -> Scene:
-    """The tiny atlas with the masks of a known tumor, solved on the fine grid and drawn with errors of 1 mm."""
+def with_gray_right_of_origin(atlas: Atlas) -> Atlas:
+    """The same brain with gray matter to the right of the known tumor's origin, and white to the left."""
+    across = (np.arange(atlas.grid.shape[0]) + 0.5) / atlas.grid.shape[0]
+    gray = np.where((across > TRUTH.origin[0])[:, None, None], atlas.tissue, 0).astype(np.float32)
+    return replace(atlas, white_matter=atlas.tissue - gray, gray_matter=gray)
+
+
+def all_white(atlas: Atlas) -> Atlas:
+    """The same brain with white matter only."""
+    return replace(atlas, white_matter=1.0 * atlas.tissue, gray_matter=0.0 * atlas.tissue)
+
+
+def known_scene(seen_in: tuple[Atlas, Atlas] | None = None, grown_in: Atlas | None = None) -> Scene:
+    """The tiny atlas with the masks of a known tumor, solved on the fine grid and drawn with errors of 1 mm.
+
+    Args:
+        seen_in: brain on the coarse and the fine grid that is taken for the tumor's; the tiny one by default.
+        grown_in: brain on the fine grid that it grew in; likewise.
+    """
     brain = tiny_brain()
-    coarse, fine = brain.coarse, brain.fine
-    density = simulate([TRUTH.parameters()], fine).density[0]
+    coarse, fine = seen_in or (brain.coarse, brain.fine)
+    density = simulate([TRUTH.parameters()], grown_in or brain.fine).density[0]
     drawn = draw_masks(density, fine)
     on_coarse = [majority(average_onto(mask, coarse.grid)) for mask in drawn]
 

@@ -16,6 +16,7 @@ from morph.outputs import describe_answer
 from morph.patient import find_case, load_patient
 from morph.pipeline import run_pipeline
 from morph.refine import RefinementSettings
+from morph.report.tables import list_facts
 from morph.resample import resample
 from morph.volume import Volume
 from tests.morph.conftest import AFFINE, SHAPE, make_arrays, make_flair, save
@@ -46,6 +47,24 @@ def test_lengths_are_scaled_to_the_patient(answer: Personalization) -> None:
     assert answer.parameters.mu1 == pytest.approx(1.25 * answer.found.mu1)
     assert answer.parameters.mu2 == pytest.approx(answer.found.mu2)
     assert make_arrays()["seg"][tuple(np.round(answer.density.to_voxel(answer.origin_mm)).astype(int))] > 0
+
+
+@pytest.mark.parametrize(("margin", "tumor", "label"), [(1e3, "maps", 2), (-1e3, "white_matter", 3)])
+def test_the_answer_shows_what_the_visible_tumor_was_taken_for(
+    monkeypatch: pytest.MonkeyPatch, case: Case, brain: Brain, margin: float, tumor: str, label: int
+) -> None:
+    monkeypatch.setattr("morph.solve.CLEARLY", margin)
+    patient = load_patient(find_case(case()))
+    gray = np.where(make_arrays()["seg"] > 0, 0.9, brain.anatomy.gray_matter).astype(np.float32)
+    anatomy = replace(brain.anatomy, gray_matter=gray, white_matter=(make_arrays()["t1"] > 0) - gray)
+    answer = run_pipeline(patient, replace(brain, anatomy=anatomy), SamePlace(), SEARCH)
+    assert answer.method == "refined", [c for c in answer.checks if c.verdict == "fail"]
+    assert answer.tumor_tissue == tumor and answer.tissue is not None
+    assert describe_answer(patient, answer, brain, {})["tumor_tissue"] == tumor
+    assert np.all(answer.tissue.array[patient.masks.edema & patient.brain] == label)
+    assert dict(list_facts(patient, answer, describe_answer(patient, answer, brain, {})))["solved in"].endswith(
+        "white matter" if label == 3 else "tissue: atlas"
+    )
 
 
 def test_an_unknown_space_is_refused(case: Case, brain: Brain) -> None:

@@ -20,11 +20,10 @@ from morph.posterior import (
     PosteriorSettings,
     describe_tumors,
     find_posterior,
-    find_tumor,
     pick,
     sample_tumors,
 )
-from morph.refine import STEPS, RefinementSettings, refine
+from morph.refine import STEPS
 from morph.scene import Scene
 from morph.uncertainty import AGREED, LEVELS, Posterior
 from tests.morph.known_tumor import THRESHOLDS, TRUTH, known_scene
@@ -85,16 +84,6 @@ def test_equal_seeds_give_equal_answers(scene: Scene) -> None:
     delivered = simulate([first[0].estimate.parameters()], scene.fine.atlas).density[0]
     assert first[0].loss == pytest.approx(scene.fine.fit(first[0].estimate, delivered).loss)
     np.testing.assert_array_equal(first[1].density_mean.array, second[1].density_mean.array)
-
-
-def test_where_no_tumor_is_possible_the_best_fit_is_delivered(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("morph.log_posterior.log_prior", lambda *numbers: -np.inf)
-    search = RefinementSettings(evaluations=12, fine_evaluations=12)
-    short = replace(SETTINGS, simulations=300, rounds=6, members=10)
-    fit, posterior = find_tumor(scene, TRUTH, search, short)
-    assert posterior is None and fit == refine(scene.coarse, scene.fine, TRUTH, search)
-    (check,) = check_posterior(None)
-    assert (check.name, check.verdict, check.value) == ("posterior_sampled", "warn", 0.0)
 
 
 def test_the_most_probable_tumor_is_a_candidate_once(scene: Scene) -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from morph.tissue import Tissue, classify, normalized, show_tumor_as_tissue, tissue_by_brightness
+from morph.tissue import (
+    Tissue,
+    classify,
+    normalized,
+    show_tumor_as_tissue,
+    show_tumor_as_white_matter,
+    tissue_by_brightness,
+)
 from morph.volume import Volume
 
 SIZE = (30, 30, 30)
@@ -77,6 +84,16 @@ def test_a_visible_tumor_is_tissue(prior: Tissue) -> None:
     np.testing.assert_array_equal(shown.csf.array[~visible], prior.csf.array[~visible])
     white, known = shown.white_matter.array, visible & (prior.white_matter.array == 1)
     assert white[known].min() == 1
+
+
+def test_a_visible_tumor_can_be_taken_for_white_matter(prior: Tissue) -> None:
+    visible = np.zeros(SIZE, bool)
+    visible[10:20, 10:28, 10:20] = True
+    shown = show_tumor_as_white_matter(prior, visible)
+    assert (shown.tumor, prior.tumor, shown.source) == ("white_matter", "maps", prior.source)
+    for found, before, value in zip(shown.maps, prior.maps, (1, 0, 0), strict=True):
+        assert np.all(found.array[visible] == value)
+        np.testing.assert_array_equal(found.array[~visible], before.array[~visible])
 
 
 def test_what_no_map_claims_is_csf(t1: Volume) -> None:
