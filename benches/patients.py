@@ -29,8 +29,8 @@ from morph.patient import find_case
 from morph.volume import read_volume
 
 COLUMNS = (
-    "dice_core", "dice_whole", "verdict", "objections", "method", "mu1", "mu2", "outside_brain", "wall_seconds",
-    "seconds", "refinement_seconds",
+    "dice_core", "dice_whole", "verdict", "objections", "method", "tumor_tissue", "mu1", "mu2", "outside_brain",
+    "wall_seconds", "seconds", "refinement_seconds",
 )  # fmt: skip
 MEASURED = ("dice_core", "dice_whole", "wall_seconds", "seconds", "refinement_seconds")
 LEAST_REPORT = 50_000
@@ -68,7 +68,9 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
     medians = {f"{key}_median": median(row[key] for row in fitted) for key in MEASURED}
     verdicts = dict(Counter(row["verdict"] for row in rows))
     slowest = max(row["wall_seconds"] for row in rows)
-    return {**medians, "wall_seconds_max": slowest, "verdicts": verdicts, "fallbacks": len(rows) - len(fitted)}
+    white = sum(row["tumor_tissue"] == "white_matter" for row in rows)
+    counts = {"verdicts": verdicts, "fallbacks": len(rows) - len(fitted), "in_white_matter": white}
+    return {**medians, "wall_seconds_max": slowest, **counts}
 
 
 def score(case: Path, out: Path, wall: float) -> dict[str, Any]:
@@ -87,6 +89,7 @@ def score(case: Path, out: Path, wall: float) -> dict[str, Any]:
         "verdict": answer["verdict"],
         "objections": [check["name"] for check in answer["checks"] if check["verdict"] != "pass"],
         "method": answer["method"],
+        "tumor_tissue": answer["tumor_tissue"],
         "mu1": parameters["mu1"],
         "mu2": parameters["mu2"],
         "outside_brain": int(np.count_nonzero(density[t1 <= 0])),

@@ -167,6 +167,7 @@ def score(seed: int, twin: Twin, answer: Personalization, registering: float) ->
         "verdict": answer.verdict,
         "raised": {check.name: check.value for check in answer.checks if check.verdict != "pass"},
         "method": answer.method,
+        "tumor_tissue": answer.tumor_tissue,
         "seconds": seconds,
     }
 
@@ -223,7 +224,8 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
     silent = sum(row["wrong_without_warning"] for row in rows)
     fallbacks = sum(row["method"] == "fallback" for row in rows)
     wrong = sum(row["wrong"] for row in rows)
-    counts = {"fallbacks": fallbacks, "wrong": wrong, "wrong_without_warning": silent}
+    white = sum(row["tumor_tissue"] == "white_matter" for row in rows)
+    counts = {"fallbacks": fallbacks, "wrong": wrong, "wrong_without_warning": silent, "in_white_matter": white}
     return {**medians, **counts, "reliability": reliability, "twins": rows}
 
 
