@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,8 @@ class Personalization:
         tissue: labels of the tissue that it was solved on (see `Tissue.labels`), on the T1's grid, or that a
             fallback went around; None where the atlas' tissue was solved on, or none is known.
         tissue_source: `atlas`, `given`, or of a fallback `brightness` (see `morph.tissue`).
-        tumor_tissue: what the visible tumor was taken for, `maps` or `white_matter`, likewise.
+        tumor_tissue: what the visible tumor was taken for, `maps` or `white_matter`; None for a fallback.
+        tumor_losses: what the search lost, on the coarse grid, with each of them that was tried.
         posterior: what the masks leave open; None for a fallback and where it was not asked for.
         push: what the mass-effect model did to the brain; None for the first model.
     """
@@ -53,7 +55,8 @@ class Personalization:
     seconds: dict[str, float]
     tissue: Volume | None = None
     tissue_source: str = "atlas"
-    tumor_tissue: str = "maps"
+    tumor_tissue: str | None = None
+    tumor_losses: Mapping[str, float] = field(default_factory=dict)
     push: Push | None = None
     posterior: Posterior | None = None
 

@@ -40,7 +40,7 @@ from morph.resample import average_onto, bounding_box, resample
 from morph.scene import Scene, patient_scene, share_in_cube
 from morph.solve import find_tumor
 from morph.stopwatch import Announce
-from morph.tissue import Tissue, show_tumor_as_tissue, show_tumor_as_white_matter
+from morph.tissue import Tissue, show_tumor_as_tissue
 from morph.volume import Volume, share_grid
 
 Settings = tuple[RefinementSettings, PosteriorSettings | None]
@@ -132,13 +132,11 @@ def _personalize(
         check_masks(patient.masks.edema, tissue.matter),
         *(check_appearance(patient) if patient.t1ce is not None or patient.flair is not None else (UNCHECKED,)),
     ]
-    visible = patient.masks.edema & patient.brain
-    density, shown = None, show_tumor_as_tissue(tissue, visible)
+    density, shown = None, show_tumor_as_tissue(tissue, patient.masks.edema & patient.brain)
     if worst(checks) != "fail":
         announce(f"search the tumor, starting from the {start}")
-        anatomies = shown, show_tumor_as_white_matter(tissue, visible)
-        scenes = [patient_scene(focus, SameWorld(), brain, one) for one in anatomies]
-        density = _solve(scenes, focus, brain if start == "network" else None, settings, checks)
+        scene = patient_scene(focus, SameWorld(), brain, shown)
+        density = _solve(scene, focus, brain if start == "network" else None, settings, checks)
     if density is None or worst(checks) == "fail":
         announce("a check failed: fall back to distances")
         fallback = patient.t1.with_array(distance_density(patient.masks, patient.t1, shown.matter))
@@ -146,11 +144,8 @@ def _personalize(
     return Answer(_with_others(density, foci, shown.matter), "refined", start, tuple(checks))
 
 
-def _solve(
-    scenes: list[Scene], focus: Patient, brain: Brain | None, settings: Settings, checks: list[Check]
-) -> Volume | None:
+def _solve(scene: Scene, focus: Patient, brain: Brain | None, settings: Settings, checks: list[Check]) -> Volume | None:
     """The density to order by; None where the coarse grids show nothing of the tumor."""
-    scene = scenes[0]
     checks.append(check_shown(scene.shows_tumor))
     if not scene.shows_tumor:
         return None
@@ -158,7 +153,8 @@ def _solve(
     start = None if estimate is None else scene.from_atlas(estimate)
     if start is not None:
         checks.append(check_explained(hold(start, scene.coarse)))
-    scene, fit, posterior = find_tumor(scenes, start, *settings)
+    solved = find_tumor([scene], start, *settings)
+    fit, posterior = solved.fit, solved.posterior
     result = simulate([fit.estimate.parameters()], scene.fine.atlas)
     density = scene.deliver(result.density[0])
     checks += check_answer(fit, density.array, focus, posterior, settings[1] is not None, scene.drawn.matter)

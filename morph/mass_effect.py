@@ -11,8 +11,8 @@ searched that costs a hundredth: the first model in the brain at rest, its densi
 that was found last. From there the tumor itself is searched on the coarse grid in `ROUNDS`, after each of which the
 brain at rest is made anew, and a little further on the fine grid.
 
-What is approximated: the share of white and gray matter inside the tumor is the registration's guess, stretched as
-the brain around the tumor is; the brain at rest is found for the best tumor and kept for its neighbors; what is
+What is approximated: the share of white and gray matter inside the tumor is a guess (`morph.solve`), stretched as the
+brain around the tumor is; the brain at rest is found for the best tumor and kept for its neighbors; what is
 folded cannot be taken back. Masks say little about the coupling: what shows it, the displaced anatomy, is what the
 registration removes. A coupling that is searched for is a guess.
 """

@@ -170,7 +170,8 @@ def describe_answer(
 
     `parameters` has lengths in the patient's mm and the origin both as a fraction of the cube of `space` and in the
     patient's world; of a tumor that pushes the first is in the brain at rest and the second where that tissue is seen.
-    `atlas_space` is the same tumor carried to the atlas, with lengths in its mm; `network` is the network's estimate of
+    `atlas_space` is the same tumor carried to the atlas, with lengths in its mm (where `tumor_tissue` is
+    `white_matter` it needs that there, too, to grow as far); `network` is the network's estimate of
     it, and `rejected` a fit that did not pass its checks, both likewise in atlas space. `write_outputs` adds `targets`
     and `files`, the names of every file but the records.
     """
@@ -194,6 +195,7 @@ def describe_answer(
         "space": answer.space,
         "tissue": answer.tissue_source,
         "tumor_tissue": answer.tumor_tissue,
+        "tumor_losses": dict(answer.tumor_losses),
         "network": _estimate(answer.estimate),
         "rejected": None if delivered else found,
         "affine_scale": answer.scale,

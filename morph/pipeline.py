@@ -121,6 +121,7 @@ class Road:
         self.tissue: Tissue | None = None
         self.estimate: Estimate | None = None
         self.posterior: Posterior | None = None
+        self.losses: dict[str, float] = {}
 
     def travel(self, registration: Registration, refinement: RefinementSettings | None) -> Personalization:
         """Every stage in turn, as long as no check fails."""
@@ -143,7 +144,8 @@ class Road:
         if worst(self.checks) == "fail":
             return self._fall_back()
         with self.watch.stage("refinement", "search the tumor" if refinement else "keep the estimate"):
-            scene, first, self.posterior = find_tumor(scenes, start, refinement, self.uncertainty)
+            solved = find_tumor(scenes, start, refinement, self.uncertainty)
+            scene, first, self.posterior, self.losses = solved.scene, solved.fit, solved.posterior, solved.losses
             self.tissue = scene.tissue or self.tissue
         method = "refined" if refinement else "network"
         if self.effect is not None:
@@ -175,19 +177,19 @@ class Road:
         ]
 
     def _build_scenes(self, warp: Warp) -> list[Scene]:
-        """The space to solve in, with what T1 and visible tumor say about the warped atlas; for `find_tumor`."""
+        """The warped atlas, as the T1 and the visible tumor correct it, and what else may be inside the tumor."""
         patient = self.patient
         white, gray, csf = (warp.to_patient(m, patient.t1, "linear") for m in self.brain.maps)
         warped = normalized((white, gray, csf), patient.brain, "atlas")
         seen = patient.tissue or classify(patient.t1, warped, self.whole.masks.edema)
         self.checks.append(check_masks(self.whole.masks.edema, warped.matter))
         self.checks.append(check_white_matter(warped, seen, self.hidden))
-        visible = self.whole.masks.edema & patient.brain
-        self.tissue = show_tumor_as_tissue(seen, visible)
+        self.tissue = show_tumor_as_tissue(seen, self.whole.masks.edema & patient.brain)
         if self.space == "atlas":
             return [atlas_scene(patient, warp, self.brain, masks_on_atlas(patient, warp, self.brain))]
-        anatomies = self.tissue, show_tumor_as_white_matter(seen, visible)
-        return [patient_scene(patient, warp, self.brain, tissue) for tissue in anatomies]
+        fitted = patient.masks.edema & patient.brain
+        guesses = [] if patient.tissue else [show_tumor_as_white_matter(self.tissue, fitted)]
+        return [patient_scene(patient, warp, self.brain, tissue) for tissue in (self.tissue, *guesses)]
 
     def _ask_network(self, warp: Warp, scene: Scene, is_needed: bool) -> Estimate | None:
         """The network's estimate from the masks on the atlas, in the scene's space."""
@@ -285,7 +287,8 @@ class Road:
         return Personalization(
             self._uncrop(density.array), method, tuple(self.checks), parameters, origin, self.estimate, found, fit,
             self.space, self.scale, self.watch.seconds, tissue,
-            "atlas" if known is None else known.source, "maps" if known is None else known.tumor,
+            "atlas" if known is None else known.source,
+            None if parameters is None else "maps" if known is None else known.tumor, self.losses,
             None if push is None else push.on_whole(self._uncrop),
             None if parameters is None or self.posterior is None else self.posterior.on_whole(self._uncrop),
         )  # fmt: skip

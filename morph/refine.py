@@ -154,7 +154,7 @@ def refine(coarse: Evidence, fine: Evidence, estimate: Estimate | None, settings
         coarse: the masks on the search's grid.
         fine: the masks on the grid of the final simulation.
         estimate: the network's answer; None to start from guesses of the masks alone.
-        settings: see `RefinementSettings`.
+        settings: see `RefinementSettings`; None holds the estimate against the masks as it is.
 
     Returns:
         The best fit, measured on the fine grid.
@@ -166,9 +166,19 @@ def refine(coarse: Evidence, fine: Evidence, estimate: Estimate | None, settings
         if estimate is None:
             raise InputError("refine=false keeps the network's answer, and there is none: refine")
         return hold(estimate, fine)
+    return search_further(search_coarsely(coarse, estimate, settings), fine, settings)
+
+
+def search_coarsely(coarse: Evidence, estimate: Estimate | None, settings: RefinementSettings) -> Search:
+    """The search on the coarse grid, from an estimate or, without one, from guesses of the masks."""
     start = best_start(coarse, estimate)
     search = Search(start.estimate, settings.pull, start)
     search.run(coarse, settings.evaluations, 1.0, settings)
+    return search
+
+
+def search_further(search: Search, fine: Evidence, settings: RefinementSettings) -> Fit:
+    """The best fit on the fine grid, from where a search on the coarse one ended."""
     search.run(fine, settings.fine_evaluations, FINE_STEP, settings, 1e9 * settings.fine_updates)
     return search.best
 

@@ -58,6 +58,11 @@ class Scene:
     tissue: Tissue | None = None
 
     @property
+    def tumor_tissue(self) -> str:
+        """What the visible tumor is taken for, see `Tissue.tumor`; in the atlas, what its maps say."""
+        return "maps" if self.tissue is None else self.tissue.tumor
+
+    @property
     def shows_tumor(self) -> bool:
         """Whether anything of both masks is left in this space, and any tissue of both grids in the edema."""
         masks = (self.drawn.core.array, self.drawn.edema.array, self.fine.edema, self.coarse.edema)

@@ -1,19 +1,19 @@
-"""The tumor of a patient: searched in each anatomy that may be the patient's, sampled in the likeliest.
+"""The tumor of a patient: searched in each anatomy that may be the patient's, sampled in the one that explains most.
 
 Inside a visible tumor no image tells white from gray matter. Maps have it from an atlas, through a registration that
 is blind there. That guess is held against another one: white matter throughout. Both are searched on the coarse grid,
-and the outlines decide; the maps where it is close.
+and the outlines decide; the maps where it is close. What explains the outlines better need not be the tissue: white
+matter throughout also is a tumor that grows alike in all directions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from morph.evidence import Estimate, Fit
 from morph.posterior import NothingPossibleError, PosteriorSettings, find_posterior
-from morph.refine import RefinementSettings, hold, refine
+from morph.refine import RefinementSettings, refine, search_coarsely, search_further
 from morph.scene import Scene
 from morph.uncertainty import Posterior
 
@@ -22,17 +22,34 @@ CLEARLY = 0.01
 seed of the search changes it by, on five patients)."""
 
 
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A tumor and where it is.
+
+    Attributes:
+        scene: the anatomy that it was found in.
+        fit: the tumor to deliver, held against the masks on the fine grid.
+        posterior: what the masks leave open in that anatomy; None where it was not asked for, or not possible.
+        losses: of the best tumor on the coarse grid, by what the visible tumor was taken for; empty without a search.
+    """
+
+    scene: Scene
+    fit: Fit
+    posterior: Posterior | None = None
+    losses: dict[str, float] = field(default_factory=dict)
+
+
 def find_tumor(
     scenes: Sequence[Scene],
     start: Estimate | None,
     refinement: RefinementSettings | None,
     settings: PosteriorSettings | None,
-) -> tuple[Scene, Fit, Posterior | None]:
-    """The tumor to deliver and the scene it is in, held against the masks on the fine grid, and what they leave open.
+) -> Solved:
+    """The tumor to deliver, in the anatomy that explains the outlines.
 
     Args:
         scenes: anatomies that may be the patient's, all on the same grids with the same masks; the first one is
-            believed where the others do not explain the outlines clearly better.
+            believed where the others do not explain the outlines better by `CLEARLY`.
         start: the network's answer, in the scenes' space; None to start from the masks.
         refinement: how to search; None keeps the start, in the first scene.
         settings: how to sample; None delivers the best fit. Otherwise the search leaves the fine grid to the ensemble.
@@ -41,21 +58,22 @@ def find_tumor(
     Raises:
         InputError: neither a start nor a search is wanted.
     """
-    scene = scenes[0]
-    if refinement is not None and (settings is not None or len(scenes) > 1):
-        scene, found = likeliest(scenes, start, replace(refinement, fine_evaluations=0))
-        if settings is not None:
-            with suppress(NothingPossibleError):
-                return scene, *find_posterior(scene, found, settings)
-    return scene, refine(scene.coarse, scene.fine, start, refinement), None
+    if refinement is None:
+        return Solved(scenes[0], refine(scenes[0].coarse, scenes[0].fine, start, None))
+    searches = [search_coarsely(scene.coarse, start, refinement) for scene in scenes]
+    losses = {scene.tumor_tissue: search.best.loss for scene, search in zip(scenes, searches, strict=True)}
+    chosen = choose([search.best.loss for search in searches])
+    scene, search = scenes[chosen], searches[chosen]
+    if settings is not None:
+        found = search_further(search, scene.fine, replace(refinement, fine_evaluations=0)).estimate
+        try:
+            return Solved(scene, *find_posterior(scene, found, settings), losses)
+        except NothingPossibleError:
+            pass
+    return Solved(scene, search_further(search, scene.fine, refinement), None, losses)
 
 
-def likeliest(
-    scenes: Sequence[Scene], start: Estimate | None, refinement: RefinementSettings
-) -> tuple[Scene, Estimate]:
-    """The scene whose best tumor on the coarse grid explains the outlines best, and that tumor."""
-    found = [refine(scene.coarse, scene.fine, start, refinement).estimate for scene in scenes]
-    losses = [hold(one, scene.coarse).loss for scene, one in zip(scenes, found, strict=True)]
-    losses[0] -= CLEARLY
-    best = losses.index(min(losses))
-    return scenes[best], found[best]
+def choose(losses: Sequence[float]) -> int:
+    """The lowest loss, if it is lower than the first one by `CLEARLY`; else the first."""
+    best = min(range(len(losses)), key=losses.__getitem__)
+    return best if losses[best] < losses[0] - CLEARLY else 0

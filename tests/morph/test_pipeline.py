@@ -18,6 +18,7 @@ from morph.pipeline import run_pipeline
 from morph.refine import RefinementSettings
 from morph.report.tables import list_facts
 from morph.resample import resample
+from morph.tissue import Tissue
 from morph.volume import Volume
 from tests.morph.conftest import AFFINE, SHAPE, make_arrays, make_flair, save
 from tests.morph.same_place import KnowingNetwork, SamePlace
@@ -49,22 +50,42 @@ def test_lengths_are_scaled_to_the_patient(answer: Personalization) -> None:
     assert make_arrays()["seg"][tuple(np.round(answer.density.to_voxel(answer.origin_mm)).astype(int))] > 0
 
 
-@pytest.mark.parametrize(("margin", "tumor", "label"), [(1e3, "maps", 2), (-1e3, "white_matter", 3)])
+@pytest.mark.parametrize(("chosen", "tumor", "label"), [(0, "maps", 2), (1, "white_matter", 3)])
 def test_the_answer_shows_what_the_visible_tumor_was_taken_for(
-    monkeypatch: pytest.MonkeyPatch, case: Case, brain: Brain, margin: float, tumor: str, label: int
+    monkeypatch: pytest.MonkeyPatch, case: Case, brain: Brain, chosen: int, tumor: str, label: int
 ) -> None:
-    monkeypatch.setattr("morph.solve.CLEARLY", margin)
+    monkeypatch.setattr("morph.solve.choose", lambda losses: chosen)
     patient = load_patient(find_case(case()))
     gray = np.where(make_arrays()["seg"] > 0, 0.9, brain.anatomy.gray_matter).astype(np.float32)
     anatomy = replace(brain.anatomy, gray_matter=gray, white_matter=(make_arrays()["t1"] > 0) - gray)
     answer = run_pipeline(patient, replace(brain, anatomy=anatomy), SamePlace(), SEARCH)
-    assert answer.method == "refined", [c for c in answer.checks if c.verdict == "fail"]
-    assert answer.tumor_tissue == tumor and answer.tissue is not None
-    assert describe_answer(patient, answer, brain, {})["tumor_tissue"] == tumor
+    assert (answer.method, answer.tumor_tissue) == ("refined", tumor) and answer.tissue is not None
     assert np.all(answer.tissue.array[patient.masks.edema & patient.brain] == label)
-    assert dict(list_facts(patient, answer, describe_answer(patient, answer, brain, {})))["solved in"].endswith(
-        "white matter" if label == 3 else "tissue: atlas"
-    )
+    record = describe_answer(patient, answer, brain, {})
+    assert record["tumor_tissue"] == tumor and set(record["tumor_losses"]) == {"maps", "white_matter"}
+    facts = dict(list_facts(patient, answer, record))
+    assert facts["solved in"].endswith("white matter") == (tumor == "white_matter")
+
+
+def test_own_maps_are_not_overruled(case: Case, brain: Brain) -> None:
+    patient = load_patient(find_case(case()))
+    maps = (patient.t1.with_array(share * patient.brain) for share in (0.6, 0.4, 0.0))
+    answer = run_pipeline(replace(patient, tissue=Tissue(*maps, "given")), brain, SamePlace(), SEARCH)
+    assert set(answer.tumor_losses) == {"maps"} and (answer.tissue_source, answer.tumor_tissue) == ("given", "maps")
+
+
+def test_only_the_focus_that_is_fitted_can_be_all_white(
+    monkeypatch: pytest.MonkeyPatch, case: Case, brain: Brain
+) -> None:
+    monkeypatch.setattr("morph.solve.choose", lambda losses: 1)
+    labels = make_arrays()["seg"]
+    labels[5:8, 17:20, 8:11] = 4
+    gray = np.where(labels > 0, 0.9, brain.anatomy.gray_matter).astype(np.float32)
+    anatomy = replace(brain.anatomy, gray_matter=gray, white_matter=(make_arrays()["t1"] > 0) - gray)
+    patient = load_patient(find_case(case(seg=labels, flair=make_flair(make_arrays()["t1"], labels))))
+    answer = run_pipeline(patient, replace(brain, anatomy=anatomy), SamePlace(), SEARCH)
+    assert answer.tumor_tissue == "white_matter" and answer.tissue is not None
+    assert np.all(answer.tissue.array[labels > 0] == np.where(make_arrays()["seg"] > 0, 3, 2)[labels > 0])
 
 
 def test_an_unknown_space_is_refused(case: Case, brain: Brain) -> None:
