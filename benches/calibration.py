@@ -8,7 +8,8 @@ Tumors of the prior are grown in the atlas on the full grid (1.8 mm) and seen th
 drawn with errors of 1 mm. The search and the posterior run as for a patient, on the half and the full grid, and get
 only the outlines; but the sizes that a tumor can have are the prior's, which a patient with a smaller core may fall
 below. The anatomy is known as a patient's is: outside the visible tumor from the T1, inside from an atlas that a
-registration has put there with errors of some millimeters. `anatomy=known` gives the true one.
+registration has put there with errors of some millimeters. `anatomy=known` gives the true one. The second guess that a
+patient's search makes, white matter throughout the visible tumor (`morph.solve`), is not made here.
 
 Cases that are sampled too poorly get no intervals, as a patient would get none, and are counted. Half of many other
 cases should lie in their 50% interval, and the rank of the truth among the sampled tumors should be uniform.
