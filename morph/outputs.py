@@ -171,9 +171,9 @@ def describe_answer(
     `parameters` has lengths in the patient's mm and the origin both as a fraction of the cube of `space` and in the
     patient's world; of a tumor that pushes the first is in the brain at rest and the second where that tissue is seen.
     `atlas_space` is the same tumor carried to the atlas, with lengths in its mm (where `tumor_tissue` is
-    `white_matter` it needs that there, too, to grow as far); `network` is the network's estimate of
-    it, and `rejected` a fit that did not pass its checks, both likewise in atlas space. `write_outputs` adds `targets`
-    and `files`, the names of every file but the records.
+    `white_matter` it needs that there, too, to grow as far); `network` is the network's estimate of it, and `rejected`
+    a fit that did not pass its checks, both likewise in atlas space. `write_outputs` adds `targets` and `files`, the
+    names of every file but the records.
     """
     delivered = answer.parameters is not None
     found = _estimate(answer.found)
