@@ -5,11 +5,11 @@
 With `json=` an interrupted run goes on where it was.
 
 Tumors of the prior are grown in the atlas on the full grid (1.8 mm) and seen through two random thresholds, as outlines
-drawn with errors of 1 mm. The search and the posterior run as for a patient, on the half and the full grid, and get
-only the outlines; but the sizes that a tumor can have are the prior's, which a patient with a smaller core may fall
-below. The anatomy is known as a patient's is: outside the visible tumor from the T1, inside from an atlas that a
-registration has put there with errors of some millimeters. `anatomy=known` gives the true one. The second guess that a
-patient's search makes, white matter throughout the visible tumor (`morph.solve`), is not made here.
+drawn with errors of 1 mm (`benches/known_tumors.py`). The search and the posterior run as for a patient, on the half
+and the full grid, and get only the outlines; but the sizes that a tumor can have are the prior's, which a patient with
+a smaller core may fall below. The anatomy is known as a patient's is: outside the visible tumor from the T1, inside
+from an atlas that a registration has put there with errors of some millimeters, or white matter throughout where the
+outlines tell (`morph.solve`). `anatomy=known` gives the true one.
 
 Cases that are sampled too poorly get no intervals, as a patient would get none, and are counted. Half of many other
 cases should lie in their 50% interval, and the rank of the truth among the sampled tumors should be uniform.
@@ -27,52 +27,28 @@ import json
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from known_tumors import Case, make_case
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from report import arguments, machine, publish
 from rich.progress import track
-from scipy import ndimage
 from scipy.stats import binom, kstest
 
-from engine import (
-    CORE_THRESHOLD_RANGE,
-    EDEMA_THRESHOLD_RANGE,
-    Atlas,
-    Grid,
-    load_anatomy,
-    random_stream,
-)
-from engine.acceptance import accept_rows
-from engine.backends import choose_backend
-from morph.evidence import Evidence
+from engine import Atlas, load_anatomy
+from morph.evidence import Estimate, Evidence
 from morph.inference import Brain, estimate_tumor, majority, prepare_brain
-from morph.outlines import Drawn
 from morph.posterior import STARVED, NothingPossibleError, PosteriorSettings, describe_tumors, sample_tumors
 from morph.prior import PRIOR
-from morph.refine import RefinementSettings, refine
-from morph.resample import average_onto, bounding_box, spread_density
-from morph.twin import SMALLEST_CORE
-from morph.twin_images import DEVIATION, draw_outline
-from morph.volume import Volume
+from morph.refine import RefinementSettings, search_coarsely, search_further
+from morph.resample import average_onto
+from morph.solve import choose
 
-DRAWN = 2
-"""Voxels of a drawn outline along the edge of one of the full grid: 0.9 mm."""
-MARGIN = 30.0
-"""Image [mm] around the largest edema that can be seen; tissue beyond it counts as far outside."""
-MISPLACED = 1.5
-"""Standard deviation [mm] along each axis of what the registration gets wrong (ours: the white matter and the misplaced
-one then have a Dice of .83-.84, as the registered and the patient's own on a real patient)."""
-SMOOTH = 10.0
-"""Gauss [mm] of these errors (ours)."""
-ERRORS = 1
-"""Counter of their random stream."""
 SHARES = (0.5, 0.9)
 DECISIVE = (
     "seed", "anatomy", "search", "simulations", "rounds", "fine_simulations", "observations", "correlation", "weights",
@@ -165,93 +141,28 @@ def judge_case(work: tuple[int, int, dict[str, Any]]) -> dict[str, Any]:
     """One tumor: the rank of each true number among the sampled ones, 0 to 1."""
     seed, number, settings = work
     brain = tools(settings["weights"])
-    truth, drawn, coarse, fine = make_case(seed, number, settings, brain)
-    shares = [majority(average_onto(mask, coarse.grid)) for mask in (drawn.core, drawn.edema)]
-    start = estimate_tumor(shares[0], shares[1], brain)
-    evidence = Evidence(shares[0], shares[1], coarse)
-    found = refine(evidence, evidence, start, RefinementSettings(settings["search"], 0, seed=number))
+    case = make_case(seed, number, settings, brain)
+    found, coarse, fine = search(case, brain, RefinementSettings(settings["search"], 0, seed=number))
     named = ("simulations", "rounds", "fine_simulations", "observations")
     sampling = PosteriorSettings(**{name: settings[name] for name in named}, seed=number)
     try:
-        tumors = sample_tumors(drawn, coarse, fine, found.estimate, sampling, PRIOR.size)
+        tumors = sample_tumors(case.drawn, coarse, fine, found, sampling, PRIOR.size)
     except NothingPossibleError:
         return {"ranks": {}, "effective": 0.0}
     weights = tumors.sample.weights
     numbers = describe_tumors(tumors, lambda world: world, number)
-    ranks = {name: float(weights[values < truth[name]].sum()) for name, values in numbers.items()}
+    ranks = {name: float(weights[values < case.truth[name]].sum()) for name, values in numbers.items()}
     return {"ranks": ranks, "effective": tumors.sample.effective}
 
 
-def make_case(
-    seed: int, number: int, settings: dict[str, Any], brain: Brain
-) -> tuple[dict[str, float], Drawn, Atlas, Atlas]:
-    """The true numbers of a tumor, what is drawn of it, and the anatomy that is known on the half and the full grid."""
-    known = settings["anatomy"] == "known"
-    true = brain.fine if known else misplace(brain.fine, random_stream(seed, number, ERRORS))
-    row = accept_rows(range(number, number + 1), seed, "converged", true, PRIOR, choose_backend("cpu"))[0][0]
-    drawn, thresholds = draw(row["density"].astype(np.float32), true, random_stream(seed, number), settings)
-    tumor, place = row["parameters"], true.grid.to_world(row["parameters"].origin)
-    truth = {"mu1": tumor.mu1, "mu2": tumor.mu2} | {f"origin_{axis}": float(place[i]) for i, axis in enumerate("xyz")}
-    truth |= {"core_threshold": thresholds[0], "edema_threshold": thresholds[1]}
-    if known:
-        return truth, drawn, brain.coarse, brain.fine
-    seen = see_as_a_patients(true, brain.fine, drawn)
-    return truth, replace(drawn, matter=matter_of(seen, drawn.core)), seen.coarsened(), seen
-
-
-def misplace(atlas: Atlas, rng: np.random.Generator) -> Atlas:
-    """The brain whose registration finds this one: moved by a smooth field."""
-    spacing, shape = atlas.grid.spacing, atlas.grid.shape
-    field = np.stack([ndimage.gaussian_filter(rng.standard_normal(shape), SMOOTH / spacing) for _ in range(3)])
-    at = np.indices(shape) + MISPLACED / spacing * field / field[:, atlas.brain].std()
-    maps = [ndimage.map_coordinates(m, at, order=1) for m in (atlas.white_matter, atlas.gray_matter, atlas.csf)]
-    total = np.maximum(sum(maps), 1)
-    return Atlas(*(m / total for m in maps), atlas.grid, "misplaced")
-
-
-def see_as_a_patients(true: Atlas, found: Atlas, drawn: Drawn) -> Atlas:
-    """The true brain outside the visible tumor, inside what the registration found, and there no CSF."""
-    visible = average_onto(drawn.edema, true.grid) >= 0.5
-    white = np.where(visible, found.white_matter, true.white_matter)
-    gray = np.where(visible, 1 - found.white_matter, true.gray_matter)
-    return Atlas(white, gray, np.where(visible, 0, true.csf), true.grid, "registered")
-
-
-def matter_of(atlas: Atlas, image: Volume) -> np.ndarray:
-    """Where an image that is drawn on has this brain's tissue."""
-    start = np.round(atlas.grid.to_voxel(atlas.grid.from_world(image.affine[:3, 3]))).astype(int)
-    box = tuple(slice(s, s + n // DRAWN) for s, n in zip(start, image.array.shape, strict=True))
-    return np.kron(atlas.tissue[box], np.ones((DRAWN,) * 3, dtype=bool))
-
-
-def draw(
-    density: np.ndarray, atlas: Atlas, rng: np.random.Generator, settings: dict[str, Any]
-) -> tuple[Drawn, tuple[float, float]]:
-    """Core and edema as they would be drawn, and the thresholds that show them; again while the core is too small."""
-    grid = atlas.grid
-    box = bounding_box((density >= EDEMA_THRESHOLD_RANGE[0]) & atlas.tissue, round(MARGIN / grid.spacing))
-    corner = np.array(grid.corner) + grid.spacing * np.array([side.start for side in box])
-    shape = tuple(DRAWN * (side.stop - side.start) for side in box)
-    drawn = Grid(shape, grid.spacing / DRAWN, tuple(corner))
-    blank = Volume(np.zeros(shape, dtype=np.float32), drawn.affine)
-    dense = spread_density(density, atlas.tissue, grid, blank).array
-    inside = matter_of(atlas, blank)
-    while True:
-        thresholds = float(rng.uniform(*CORE_THRESHOLD_RANGE)), float(rng.uniform(*EDEMA_THRESHOLD_RANGE))
-        core, edema = (move((dense >= threshold) & inside, blank, rng, settings) & inside for threshold in thresholds)
-        if core.sum() * blank.voxel_volume >= SMALLEST_CORE:
-            return Drawn(blank.with_array(core), blank.with_array(core | edema), inside), thresholds
-
-
-def move(mask: np.ndarray, blank: Volume, rng: np.random.Generator, settings: dict[str, Any]) -> np.ndarray:
-    """A mask with its outline drawn with errors.
-
-    Errors that go together over a Gauss g make 4 pi g² of an outline one observation: g is r / sqrt(n) on a ball.
-    """
-    radius = (3 * mask.sum() * np.prod(blank.spacing) / (4 * np.pi)) ** (1 / 3)
-    matched = radius / np.sqrt(settings["observations"])
-    correlation = matched if settings["correlation"] is None else settings["correlation"]
-    return draw_outline(mask, blank.spacing, rng, DEVIATION, correlation)
+def search(case: Case, brain: Brain, settings: RefinementSettings) -> tuple[Estimate, Atlas, Atlas]:
+    """What a patient's search finds, and the anatomy that it chooses, on the half and the full grid."""
+    core, edema = (majority(average_onto(mask, brain.coarse.grid)) for mask in (case.drawn.core, case.drawn.edema))
+    start = estimate_tumor(core, edema, brain)
+    all_evidence = [Evidence(core, edema, coarse) for coarse, _ in case.anatomies]
+    searches = [search_coarsely(evidence, start, settings) for evidence in all_evidence]
+    chosen = choose([one.best.loss for one in searches])
+    return search_further(searches[chosen], all_evidence[chosen], settings).estimate, *case.anatomies[chosen]
 
 
 def count_covered(ranks: np.ndarray) -> dict[str, Any]:

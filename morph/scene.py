@@ -6,7 +6,7 @@ warp to be shown. `space=atlas` is the published way: the masks go to the atlas 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -121,18 +121,16 @@ def masks_on_atlas(patient: Patient, warp: Warp, brain: Brain) -> Masks:
 def patient_scene(patient: Patient, warp: Warp, brain: Brain, tissue: Tissue) -> Scene:
     """The patient's own anatomy, with the visible tumor as it was drawn."""
     grid = working_grid(patient, brain.fine.grid)
-    maps = [average_onto(m, grid) for m in tissue.maps]
+    factor = round(brain.coarse.grid.spacing / grid.spacing)
+    coarse, fine = atlases_of(tissue, grid, factor)
     matter = tissue.matter
     drawn = Drawn(patient.t1.with_array(patient.masks.core), patient.t1.with_array(patient.masks.edema), matter)
     shares = [average_onto(mask, grid) for mask in (drawn.core, drawn.edema)]
-    fine = _evidence(maps, shares, grid)
-    factor = round(brain.coarse.grid.spacing / grid.spacing)
-    coarse = _evidence(
-        [block_mean(m, factor) for m in maps], [block_mean(s, factor) for s in shares], grid.coarsened(factor)
-    )
+    on_coarse = _evidence([block_mean(share, factor) for share in shares], coarse)
+    on_fine = _evidence(shares, fine)
 
     def deliver(density: NDArray[np.float32]) -> Volume:
-        spread = spread_density(density, fine.atlas.tissue, grid, patient.t1)
+        spread = spread_density(density, fine.tissue, grid, patient.t1)
         return spread.with_array(np.where(matter, spread.array, 0))
 
     def from_atlas(found: Estimate) -> Estimate:
@@ -143,7 +141,22 @@ def patient_scene(patient: Patient, warp: Warp, brain: Brain, tissue: Tissue) ->
         world = warp.points_to_atlas(grid.to_world(found.origin)[None])[0]
         return _moved(found, 1 / warp.affine_scale, brain.fine.grid.from_world(world))
 
-    return Scene("patient", coarse, fine, drawn, 1.0, deliver, lambda points: points, from_atlas, into_atlas, tissue)
+    return Scene(
+        "patient", on_coarse, on_fine, drawn, 1.0, deliver, lambda points: points, from_atlas, into_atlas, tissue
+    )
+
+
+def atlases_of(tissue: Tissue, grid: Grid, factor: int) -> tuple[Atlas, Atlas]:
+    """A brain on a grid whose voxels are `factor` times as wide, and on the grid itself."""
+    maps = [average_onto(m, grid) for m in tissue.maps]
+    return atlas_of([block_mean(m, factor) for m in maps], grid.coarsened(factor)), atlas_of(maps, grid)
+
+
+def atlas_of(maps: Sequence[NDArray[np.float32]], grid: Grid) -> Atlas:
+    """A brain from white matter, gray matter and CSF, (x, y, z) each on a grid, that may sum to more than 1."""
+    total = np.maximum(sum(maps), 1)
+    white, gray, csf = (np.clip(m / total, 0, 1) for m in maps)
+    return Atlas(white, gray, csf, grid, "patient")
 
 
 def working_grid(patient: Patient, grid: Grid) -> Grid:
@@ -164,11 +177,9 @@ def share_in_cube(patient: Patient, grid: Grid) -> float:
     return float(np.all((places >= 0) & (places <= 1), axis=1).mean())
 
 
-def _evidence(maps: list[NDArray[np.float32]], shares: list[NDArray[np.float32]], grid: Grid) -> Evidence:
-    total = np.maximum(sum(maps), 1)
-    white, gray, csf = (np.clip(m / total, 0, 1) for m in maps)
+def _evidence(shares: list[NDArray[np.float32]], atlas: Atlas) -> Evidence:
     core, edema = (majority(share) for share in shares)
-    return Evidence(core, edema, Atlas(white, gray, csf, grid, "patient"))
+    return Evidence(core, edema, atlas)
 
 
 def _moved(found: Estimate, scale: float, origin: NDArray[np.float64]) -> Estimate:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from engine import InputError
+from engine import Anatomy, InputError
+from engine.atlas import place
 from morph.inference import Brain
 from morph.outlines import Drawn
 from morph.resample import average_onto
+from morph.tissue import Tissue, normalized
 from morph.volume import Volume
 
 
@@ -23,19 +27,38 @@ def bench(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return import_module("calibration")
 
 
+@pytest.fixture
+def known_tumors(bench: ModuleType) -> ModuleType:
+    """Where the bench has its tumors from."""
+    return import_module("known_tumors")
+
+
+@pytest.fixture
+def striped(brain: Brain) -> Brain:
+    """The tiny atlas with stripes of white and of gray matter that its T1 shows."""
+    rest = brain.anatomy
+    inside = rest.t1 > 0
+    white = np.float32(inside & (np.arange(rest.t1.shape[1]) // 6 % 2 == 0)[:, None])
+    gray = np.float32(inside) - white
+    anatomy = Anatomy("striped", 100 * white + 60 * gray, white, gray, np.zeros_like(white), rest.affine)
+    return replace(
+        brain, anatomy=anatomy, coarse=place(anatomy, brain.coarse.grid), fine=place(anatomy, brain.fine.grid)
+    )
+
+
 @pytest.mark.parametrize(("correlation", "observations"), [(None, 9.0), (None, 25.0), (20 / 3, 25.0)])
 def test_an_outline_is_worth_its_number_of_observations(
-    bench: ModuleType, correlation: float | None, observations: float
+    known_tumors: ModuleType, correlation: float | None, observations: float
 ) -> None:
     """The mean error of an outline is smaller than that of a place by the root of what it is worth."""
     axis, radius = np.arange(64) - 31.5, 20.0
     ball = np.sqrt(sum(a**2 for a in np.meshgrid(axis, axis, axis, indexing="ij"))) <= radius
     blank, rng = Volume(np.zeros(ball.shape, np.float32), np.eye(4)), np.random.default_rng(1)
     settings = {"correlation": correlation, "observations": observations}
-    moved = [bench.move(ball, blank, rng, settings).sum() / ball.sum() for _ in range(60)]
+    moved = [known_tumors.move(ball, blank, rng, settings).sum() / ball.sum() for _ in range(60)]
     error = radius * (np.cbrt(moved) - 1)
     worth = 9.0 if correlation else observations  # 4 pi g² of 4 pi r² are one
-    assert error.std() == pytest.approx(bench.DEVIATION / np.sqrt(worth), rel=0.3)
+    assert error.std() == pytest.approx(known_tumors.DEVIATION / np.sqrt(worth), rel=0.3)
 
 
 @pytest.mark.parametrize(
@@ -58,24 +81,47 @@ def test_intervals_are_counted_with_the_range_of_chance(bench: ModuleType) -> No
     assert bench.count_covered(0.25 + even / 2)["interval_50"] == 1 > high > 0.5 > low
 
 
-def test_a_patients_anatomy_is_true_outside_the_tumor_and_tissue_inside(bench: ModuleType, brain: Brain) -> None:
-    found = brain.fine
-    true = bench.misplace(found, np.random.default_rng(0))
-    assert 0.5 < (true.tissue & found.tissue).sum() / (true.tissue | found.tissue).sum() < 0.99
-    mask = np.zeros(found.grid.shape, np.float32)
+def test_a_patients_anatomy_is_the_t1s_outside_the_tumor_and_the_atlas_inside(
+    known_tumors: ModuleType, striped: Brain
+) -> None:
+    t1, true = known_tumors.misplace(striped, np.random.default_rng(0))
+    prior = normalized(tuple(known_tumors.around_the_brain(striped)[1:]), t1.array > 0, "atlas")
+    mask = np.zeros(t1.array.shape, np.float32)
     mask[tuple(slice(n // 3, n // 2) for n in mask.shape)] = 1
-    visible = Volume(mask, found.grid.affine)
-    seen = bench.see_as_a_patients(true, found, Drawn(visible, visible, true.tissue))
-    np.testing.assert_array_equal(seen.white_matter[mask == 0], true.white_matter[mask == 0])
-    np.testing.assert_array_equal(seen.white_matter[mask == 1], found.white_matter[mask == 1])
-    assert seen.tissue[mask == 1].all()
+    visible, inside = t1.with_array(mask), (mask > 0) & (t1.array > 0)
+    maps, white = known_tumors.see_as_a_patients(t1, Drawn(visible, visible, true.matter), striped)
+    assert wrong(maps, true, ~inside) < 0.5 * wrong(prior, true, ~inside)
+    kept = inside & (prior.csf.array == 0)
+    np.testing.assert_allclose(maps.white_matter.array[kept], prior.white_matter.array[kept], atol=1e-6)
+    assert wrong(maps, true, kept) > wrong(maps, true, ~inside)
+    assert not maps.csf.array[inside].any() and np.all(white.white_matter.array[inside] == 1)
 
 
-def test_the_matter_of_a_drawn_image_is_the_brains(bench: ModuleType, brain: Brain) -> None:
+def wrong(seen: Tissue, true: Tissue, where: NDArray[np.bool_]) -> float:
+    """Share of voxels that are white matter in one of both only."""
+    return float(((seen.white_matter.array > 0.5) != (true.white_matter.array > 0.5))[where].mean())
+
+
+def test_a_case_has_both_guesses_and_the_true_anatomy_where_it_is_known(
+    known_tumors: ModuleType, striped: Brain
+) -> None:
+    settings = {"anatomy": "registered", "observations": 9.0, "correlation": None}
+    case = known_tumors.make_case(3, 0, settings, striped)
+    again = known_tumors.make_case(3, 0, settings, striped)
+    assert case.truth == again.truth
+    (_, maps), (_, white) = case.anatomies
+    assert maps.white_matter.mean() != white.white_matter.mean()
+    np.testing.assert_array_equal(maps.tissue, white.tissue)
+    np.testing.assert_array_equal(maps.white_matter, again.anatomies[0][1].white_matter)
+    [(coarse, fine)] = known_tumors.make_case(3, 0, {**settings, "anatomy": "known"}, striped).anatomies
+    assert coarse is striped.coarse and fine is striped.fine
+
+
+def test_the_matter_of_a_drawn_image_is_the_brains(known_tumors: ModuleType, brain: Brain) -> None:
     density = np.where(brain.fine.tissue, np.float32(0.9), np.float32(0))
     density[: density.shape[0] // 2] = 0
     settings = {"correlation": 4.0, "observations": 9.0}
-    drawn, thresholds = bench.draw(density, brain.fine, np.random.default_rng(0), settings)
+    drawn, thresholds = known_tumors.draw(density, brain.fine, np.random.default_rng(0), settings)
     blocks = drawn.matter.reshape([side for n in drawn.matter.shape for side in (n // 2, 2)])
     assert np.all(blocks.max(axis=(1, 3, 5)) == blocks.min(axis=(1, 3, 5)))  # a voxel of the brain's grid as a whole
     shown = average_onto(Volume(drawn.matter.astype(np.float32), drawn.core.affine), brain.fine.grid)
