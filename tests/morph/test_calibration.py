@@ -35,12 +35,14 @@ def known_tumors(bench: ModuleType) -> ModuleType:
 
 @pytest.fixture
 def striped(brain: Brain) -> Brain:
-    """The tiny atlas with stripes of white and of gray matter that its T1 shows."""
+    """The tiny atlas with stripes of white matter, gray matter and CSF that its T1 shows."""
     rest = brain.anatomy
     inside = rest.t1 > 0
-    white = np.float32(inside & (np.arange(rest.t1.shape[1]) // 6 % 2 == 0)[:, None])
-    gray = np.float32(inside) - white
-    anatomy = Anatomy("striped", 100 * white + 60 * gray, white, gray, np.zeros_like(white), rest.affine)
+    stripe = (np.arange(rest.t1.shape[1]) // 3 % 3)[:, None]
+    white, gray, csf = (np.float32(inside & (stripe == kind)) for kind in range(3))
+    noise = np.random.default_rng(0).normal(0, 5, inside.shape)
+    t1 = np.where(inside, 100 * white + 60 * gray + 20 * csf + noise, 0).astype(np.float32)
+    anatomy = Anatomy("striped", t1, white, gray, csf, rest.affine)
     return replace(
         brain, anatomy=anatomy, coarse=place(anatomy, brain.coarse.grid), fine=place(anatomy, brain.fine.grid)
     )
@@ -82,15 +84,16 @@ def test_intervals_are_counted_with_the_range_of_chance(bench: ModuleType) -> No
 
 
 def test_a_patients_anatomy_is_the_t1s_outside_the_tumor_and_the_atlas_inside(
-    known_tumors: ModuleType, striped: Brain
+    known_tumors: ModuleType, striped: Brain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(known_tumors, "MISPLACED", 6.0)  # mm, against voxels of 4
     t1, true = known_tumors.misplace(striped, np.random.default_rng(0))
     prior = normalized(tuple(known_tumors.around_the_brain(striped)[1:]), t1.array > 0, "atlas")
     mask = np.zeros(t1.array.shape, np.float32)
     mask[tuple(slice(n // 3, n // 2) for n in mask.shape)] = 1
     visible, inside = t1.with_array(mask), (mask > 0) & (t1.array > 0)
     maps, white = known_tumors.see_as_a_patients(t1, Drawn(visible, visible, true.matter), striped)
-    assert wrong(maps, true, ~inside) < 0.5 * wrong(prior, true, ~inside)
+    assert wrong(maps, true, ~inside) < 0.7 * wrong(prior, true, ~inside)
     kept = inside & (prior.csf.array == 0)
     np.testing.assert_allclose(maps.white_matter.array[kept], prior.white_matter.array[kept], atol=1e-6)
     assert wrong(maps, true, kept) > wrong(maps, true, ~inside)
