@@ -8,8 +8,8 @@ Tumors of the prior are grown in the atlas on the full grid (1.8 mm) and seen th
 drawn with errors of 1 mm (`benches/known_tumors.py`). The search and the posterior run as for a patient, on the half
 and the full grid, and get only the outlines; but the sizes that a tumor can have are the prior's, which a patient with
 a smaller core may fall below. The anatomy is known as a patient's is: outside the visible tumor from the T1, inside
-from an atlas that a registration has put there with errors of some millimeters, or white matter throughout where the
-outlines tell (`morph.solve`). `anatomy=known` gives the true one.
+from an atlas that a registration has put there with errors of some millimeters, or white matter throughout: the
+posterior is an average over both (`morph.averaging`). `anatomy=known` gives the true one.
 
 Cases that are sampled too poorly get no intervals, as a patient would get none, and are counted. Half of many other
 cases should lie in their 50% interval, and the rank of the truth among the sampled tumors should be uniform.
@@ -27,6 +27,7 @@ import json
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,15 @@ from rich.progress import track
 from scipy.stats import binom, kstest
 
 from engine import Atlas, load_anatomy
+from morph.averaging import shares_of
 from morph.evidence import Estimate, Evidence
 from morph.inference import Brain, estimate_tumor, majority, prepare_brain
 from morph.posterior import STARVED, NothingPossibleError, PosteriorSettings, describe_tumors, sample_tumors
 from morph.prior import PRIOR
 from morph.refine import RefinementSettings, search_coarsely, search_further
 from morph.resample import average_onto
-from morph.solve import choose
+from morph.sampler import effective
+from morph.solve import not_hopeless
 
 SHARES = (0.5, 0.9)
 DECISIVE = (
@@ -142,27 +145,30 @@ def judge_case(work: tuple[int, int, dict[str, Any]]) -> dict[str, Any]:
     seed, number, settings = work
     brain = tools(settings["weights"])
     case = make_case(seed, number, settings, brain)
-    found, coarse, fine = search(case, brain, RefinementSettings(settings["search"], 0, seed=number))
     named = ("simulations", "rounds", "fine_simulations", "observations")
     sampling = PosteriorSettings(**{name: settings[name] for name in named}, seed=number)
-    try:
-        tumors = sample_tumors(case.drawn, coarse, fine, found, sampling, PRIOR.size)
-    except NothingPossibleError:
+    sampled = []
+    for found, coarse, fine in search(case, brain, RefinementSettings(settings["search"], 0, seed=number)):
+        with suppress(NothingPossibleError):
+            sampled.append(sample_tumors(case.drawn, coarse, fine, found, sampling, PRIOR.size))
+    if not sampled:
         return {"ranks": {}, "effective": 0.0}
-    weights = tumors.sample.weights
-    numbers = describe_tumors(tumors, lambda world: world, number)
+    shares = shares_of(sampled)
+    weights = np.concatenate([share * tumors.sample.weights for share, tumors in zip(shares, sampled, strict=True)])
+    described = [describe_tumors(tumors, lambda world: world, number) for tumors in sampled]
+    numbers = {name: np.concatenate([one[name] for one in described]) for name in case.truth}
     ranks = {name: float(weights[values < case.truth[name]].sum()) for name, values in numbers.items()}
-    return {"ranks": ranks, "effective": tumors.sample.effective}
+    return {"ranks": ranks, "effective": effective(weights)}
 
 
-def search(case: Case, brain: Brain, settings: RefinementSettings) -> tuple[Estimate, Atlas, Atlas]:
-    """What a patient's search finds, and the anatomy that it chooses, on the half and the full grid."""
+def search(case: Case, brain: Brain, settings: RefinementSettings) -> list[tuple[Estimate, Atlas, Atlas]]:
+    """What a patient's search finds in each anatomy that is sampled, and this on the half and the full grid."""
     core, edema = (majority(average_onto(mask, brain.coarse.grid)) for mask in (case.drawn.core, case.drawn.edema))
     start = estimate_tumor(core, edema, brain)
-    all_evidence = [Evidence(core, edema, coarse) for coarse, _ in case.anatomies]
-    searches = [search_coarsely(evidence, start, settings) for evidence in all_evidence]
-    chosen = choose([one.best.loss for one in searches])
-    return search_further(searches[chosen], all_evidence[chosen], settings).estimate, *case.anatomies[chosen]
+    every = [Evidence(core, edema, coarse) for coarse, _ in case.anatomies]
+    searches = [search_coarsely(evidence, start, settings) for evidence in every]
+    possible = not_hopeless([one.best.loss for one in searches])
+    return [(search_further(searches[n], every[n], settings).estimate, *case.anatomies[n]) for n in possible]
 
 
 def count_covered(ranks: np.ndarray) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,30 +20,39 @@ class Ensemble:
 
     Attributes:
         estimates: their numbers.
-        density: (n, voxels of tissue).
+        density: (n, voxels).
     """
 
     estimates: list[Estimate]
     density: NDArray[np.float32]
 
+    @classmethod
+    def of(cls, parts: Sequence[Ensemble]) -> Ensemble:
+        """All tumors of several ones over the same voxels."""
+        return cls([e for part in parts for e in part.estimates], np.concatenate([part.density for part in parts]))
 
-def grow_ensemble(estimates: list[Estimate], atlas: Atlas) -> Ensemble:
-    """Simulate tumors in a brain."""
-    density = np.empty((len(estimates), int(atlas.tissue.sum())), dtype=np.float32)
+    def last(self, count: int) -> Ensemble:
+        """The last tumors of this one."""
+        return Ensemble(self.estimates[-count:], self.density[-count:])
+
+
+def grow_ensemble(estimates: list[Estimate], atlas: Atlas, where: NDArray[np.bool_]) -> Ensemble:
+    """Simulate tumors in a brain, whose tissue lies in the voxels `where` (x, y, z)."""
+    density = np.empty((len(estimates), int(where.sum())), dtype=np.float32)
     field = np.zeros(atlas.grid.shape, dtype=np.float32)
     for row, one in zip(density, simulate_stream([e.parameters() for e in estimates], atlas), strict=True):
         field[...] = 0
         one.write(field)
-        row[...] = field[atlas.tissue]
+        row[...] = field[where]
     return Ensemble(estimates, density)
 
 
-def held_against(ensemble: Ensemble, scene: Scene) -> list[Fit]:
-    """Every member held against the masks on the fine grid."""
+def held_against(ensemble: Ensemble, scene: Scene, where: NDArray[np.bool_]) -> list[Fit]:
+    """Every member, over the voxels `where` (x, y, z), held against the masks on the fine grid."""
     field = np.zeros(scene.fine.atlas.grid.shape, dtype=np.float32)
     fits = []
     for estimate, density in zip(ensemble.estimates, ensemble.density, strict=True):
-        field[scene.fine.atlas.tissue] = density
+        field[where] = density
         fits.append(scene.fine.fit(estimate, field))
     return fits
 

@@ -21,7 +21,7 @@ from engine.sampling import Range
 from morph.evidence import Estimate
 from morph.outlines import Judgment, Outlines
 from morph.prior import DENSE, log_prior
-from morph.sampler import Sample, Values
+from morph.sampler import Sample, Values, pick
 from morph.space_mapping import Place, SpaceMapping
 
 Judge = Callable[[Values], tuple[Values, list[Judgment | None]]]
@@ -97,7 +97,7 @@ def most_probable(log_posterior: LogPosterior, sample: Sample, rng: np.random.Ge
     wide = sample.flattened()
     away = wide.places - wide.mean
     covariance = CLOSER**2 * (wide.weights[:, None] * away).T @ away
-    places = np.concatenate([mean[None], wide.places[np.unique(wide.pick(CANDIDATES, rng))]])
+    places = np.concatenate([mean[None], wide.places[np.unique(pick(wide.weights, CANDIDATES, rng))]])
     logs = log_posterior.on_fine_grid(places)[0]
     closer = rng.multivariate_normal(places[np.argmax(logs)], covariance, CANDIDATES)
     places, logs = np.concatenate([places, closer]), np.append(logs, log_posterior.on_fine_grid(closer)[0])

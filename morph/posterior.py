@@ -3,12 +3,7 @@
 The density of (mu1, mu2, origin) given the outlines is prior (`morph.prior`) times likelihood (`morph.outlines`), with
 both thresholds averaged over. It is sampled (`morph.sampler`) around the tumor that the search found: first on the
 coarse grid, each tumor of the fine grid by its stand-in there (`morph.log_posterior`), which tells where to look, then
-on the fine grid itself. Intervals come from all tumors of the fine grid, maps from some of them, drawn by weight: the
-ensemble.
-
-The tumor that is delivered is the one that agrees best with all of the ensemble and with the masks, so that as little
-as possible is lost whichever of them is the true one (`morph.ensemble`). It is one of them or, mostly, the tumor at the
-mean of the sample or its most probable one: in five dimensions few of some dozens lie near the middle.
+on the fine grid itself. All this in one anatomy; `morph.averaging` weighs those that may be the patient's.
 """
 
 from __future__ import annotations
@@ -22,17 +17,13 @@ from numpy.typing import NDArray
 
 from engine import Atlas, InputError, random_stream
 from engine.sampling import Range
-from morph.ensemble import Ensemble, grow_ensemble, held_against, representative
-from morph.evidence import Estimate, Fit
+from morph.evidence import Estimate
 from morph.log_posterior import Judge, LogPosterior, most_probable
 from morph.outlines import Drawn, Judgment, Outlines
-from morph.prior import log_prior, possible_sizes
+from morph.prior import possible_sizes
 from morph.refine import STEPS
 from morph.sampler import NoneFoundError, Proposal, Sample, explore, normalized
-from morph.scene import Scene
 from morph.space_mapping import SpaceMapping, map_space
-from morph.uncertainty import LEVELS, Interval, Posterior
-from morph.volume import Volume
 
 AROUND: Proposal = np.zeros(len(STEPS)), 0.4**2 * np.eye(len(STEPS))
 """The first proposal, in the search's steps from where it ended (ours: about the search's own error)."""
@@ -42,9 +33,8 @@ FINE_ROUND = 50
 """Simulations of a round on the fine grid, at least (ours)."""
 STARVED = 10.0
 """Effective tumors below which intervals and maps would be those of a few points, and none are given (ours)."""
-QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
 SAMPLING, MEMBERS, THRESHOLDS, FIRST, CENTER, FINE = 0, 1, 2, 3, 4, 5
-"""Counters of the random streams."""
+"""Counters of the random streams; `MEMBERS` is that of `morph.averaging`."""
 
 
 class NothingPossibleError(InputError):
@@ -103,31 +93,6 @@ class Tumors:
     sample: Sample
     core: NDArray[np.float64]
     edema: NDArray[np.float64]
-
-
-def find_posterior(scene: Scene, found: Estimate, settings: PosteriorSettings) -> tuple[Fit, Posterior]:
-    """What the outlines leave open, and the tumor to deliver.
-
-    Args:
-        scene: where, with both masks.
-        found: what the search on the coarse grid found, in the scene's space.
-        settings: see there.
-
-    Raises:
-        NothingPossibleError: none of the simulated tumors is possible at all, or too few carry all the weight.
-    """
-    tumors = sample_tumors(scene.drawn, scene.coarse.atlas, scene.fine.atlas, found, settings)
-    if tumors.sample.effective < STARVED:
-        raise NothingPossibleError(
-            f"the sampled tumors are worth {tumors.sample.effective:.1f} independent ones, too few for a posterior: "
-            "raise posterior.fine_simulations"
-        )
-    candidates = grow_ensemble(pick(tumors, settings), scene.fine.atlas)
-    members = slice(-settings.members, None)
-    ensemble = Ensemble(candidates.estimates[members], candidates.density[members])
-    fits = held_against(candidates, scene)
-    best, agreement = representative(candidates, ensemble, np.array([fit.loss for fit in fits]))
-    return fits[best], summarize(tumors, ensemble, agreement, scene, settings.seed)
 
 
 def sample_tumors(
@@ -200,44 +165,6 @@ def _sample(
     return Tumors(log_posterior.mapping, outlines, sample, core, edema)
 
 
-def pick(tumors: Tumors, settings: PosteriorSettings) -> list[Estimate]:
-    """`members` of the tumors, drawn by weight, and before them the mean, if possible, and the most probable one.
-
-    The latter only where it is not one of those that were drawn, which are not compared with themselves.
-    """
-    mapping, sample = tumors.mapping, tumors.sample
-    drawn = sample.pick(settings.members, random_stream(settings.seed, MEMBERS))
-    best = int(np.argmax(sample.log_density))
-    places = sample.places[drawn if best in drawn else [best, *drawn]]
-    is_possible = np.isfinite(log_prior(*mapping.estimate(sample.mean), mapping.fine))
-    return [mapping.meant(place) for place in ([sample.mean, *places] if is_possible else places)]
-
-
-def summarize(tumors: Tumors, ensemble: Ensemble, agreement: dict[float, float], scene: Scene, seed: int) -> Posterior:
-    """Maps on the patient's T1, and intervals."""
-    atlas = scene.fine.atlas
-
-    def show(values: NDArray[np.floating]) -> Volume:
-        field = np.zeros(atlas.grid.shape, dtype=np.float32)
-        field[atlas.tissue] = values
-        return scene.deliver(field)
-
-    density = ensemble.density
-    numbers = describe_tumors(tumors, scene.to_world, seed)
-    numbers["mu1"] = numbers["mu1"] * scene.scale
-    return Posterior(
-        density_mean=show(density.mean(axis=0)),
-        density_std=show(density.std(axis=0)),
-        probability={level: show((density > level).mean(axis=0)) for level in LEVELS},
-        intervals={name: _interval(tumors.sample, values) for name, values in numbers.items()},
-        agreement=agreement,
-        effective=tumors.sample.effective,
-        members=len(ensemble.estimates),
-        numbers=numbers,
-        weights=tumors.sample.weights,
-    )
-
-
 def describe_tumors(
     tumors: Tumors, to_world: Callable[[NDArray[np.float64]], NDArray[np.float64]], seed: int
 ) -> dict[str, NDArray[np.float64]]:
@@ -258,12 +185,6 @@ def describe_tumors(
         drawn = outline.thresholds[[_draw(row, rng) for row in logs]]
         numbers[f"{name}_threshold"] = np.clip(drawn + rng.uniform(-0.5, 0.5, len(drawn)) * step, *ends)
     return numbers
-
-
-def _interval(sample: Sample, values: NDArray[np.float64]) -> Interval:
-    """Where a number (n,) of the sampled tumors lies."""
-    low, first, median, third, high = sample.quantiles(values, QUANTILES).tolist()
-    return Interval(median, (first, third), (low, high))
 
 
 def _draw(logs: NDArray[np.float64], rng: np.random.Generator) -> int:

@@ -47,16 +47,18 @@ class Sample:
         places: (n, d).
         log_density: of the target, not normalized, (n,); -inf where there is none.
         weights: sum to 1, (n,).
+        log_evidence: logarithm of the density's integral over all places, as the points estimate it.
     """
 
     places: Values
     log_density: Values
     weights: Values
+    log_evidence: float
 
     @property
     def effective(self) -> float:
         """How many independent points the weighted ones are worth."""
-        return _effective(self.weights)
+        return effective(self.weights)
 
     @property
     def mean(self) -> Values:
@@ -72,16 +74,18 @@ class Sample:
         """Where to look for a density like this one."""
         return _fit(self.places, self.flattened().weights)
 
-    def pick(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Numbers of `count` points drawn by weight, each as often as its weight says to within one (systematic)."""
-        levels = (np.arange(count) + rng.uniform()) / count
-        return np.minimum(np.searchsorted(np.cumsum(self.weights), levels), len(self.weights) - 1)
 
-    def quantiles(self, values: Values, levels: Values) -> Values:
-        """Weighted quantiles of one number (n,) of every point."""
-        order = np.argsort(values, kind="stable")
-        reached = np.cumsum(self.weights[order]) - 0.5 * self.weights[order]
-        return np.interp(levels, reached, values[order])
+def pick(weights: Values, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Numbers of `count` points drawn by weight (n,), each as often as its weight says to within one (systematic)."""
+    levels = (np.arange(count) + rng.uniform()) / count
+    return np.minimum(np.searchsorted(np.cumsum(weights), levels), len(weights) - 1)
+
+
+def quantiles(values: Values, weights: Values, levels: Values) -> Values:
+    """Weighted quantiles of one number (n,) of every point."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order]) - 0.5 * weights[order]
+    return np.interp(levels, reached, values[order])
 
 
 def explore(target: Target, first: Proposal, simulations: int, rounds: int, rng: np.random.Generator) -> Sample:
@@ -102,7 +106,7 @@ def explore(target: Target, first: Proposal, simulations: int, rounds: int, rng:
     proposals = []
     shares = np.diff(np.linspace(0, LONGEST * simulations, LONGEST * rounds + 1).astype(int))
     for number, count in enumerate(shares):
-        if number >= rounds and not 0 < _effective(normalized(logs)) < ENOUGH:
+        if number >= rounds and not 0 < effective(normalized(logs)) < ENOUGH:
             break
         proposals.append(multivariate_t(mean, covariance, FREEDOM))
         proposed = np.reshape(proposals[-1].rvs(count, random_state=rng), (count, len(mean)))
@@ -112,7 +116,7 @@ def explore(target: Target, first: Proposal, simulations: int, rounds: int, rng:
             mean, covariance = _fit(places, flattened(logs, ENOUGH))
     if not np.isfinite(logs).any():
         raise NoneFoundError("no proposed point has a density")
-    return Sample(places, found, normalized(logs))
+    return Sample(places, found, normalized(logs), float(logsumexp(logs)) - np.log(len(logs)))
 
 
 def normalized(logs: Values) -> Values:
@@ -128,14 +132,14 @@ def flattened(logs: Values, enough: float) -> Values:
         return normalized(np.where(present, power * np.where(present, logs, 0.0), -np.inf))
 
     def excess(power: float) -> float:
-        return _effective(weights(power)) - enough
+        return effective(weights(power)) - enough
 
     if excess(1.0) >= 0 or excess(0.0) <= 0:
         return weights(1.0 if excess(1.0) >= 0 else 0.0)
     return weights(float(bisect(excess, 0.0, 1.0, xtol=1e-4)))
 
 
-def _effective(weights: Values) -> float:
+def effective(weights: Values) -> float:
     """How many independent points weights are worth that sum to 1, or are all 0."""
     return float(1 / np.sum(weights**2)) if weights.any() else 0.0
 

@@ -1,9 +1,11 @@
-"""The tumor of a patient: searched in each anatomy that may be the patient's, sampled in the one that explains most.
+"""The tumor of a patient: searched in each anatomy that may be the patient's, sampled in all that explain the outlines.
 
 Inside a visible tumor no image tells white from gray matter. Maps have it from an atlas, through a registration that
-is blind there. That guess is held against another one: white matter throughout. Both are searched on the coarse grid,
-and the outlines decide; the maps where it is close. What explains the outlines better need not be the tissue: white
-matter throughout also is a tumor that grows alike in all directions.
+is blind there. That guess is held against another one: white matter throughout. Both are searched on the coarse grid.
+The posterior is an average over both, each weighed by how probable the outlines are under it (`morph.averaging`); one
+that is found much worse by the search is left out. A best fit alone, where no posterior is wanted, is that of the
+anatomy whose outlines fit better; the maps where it is close. What explains the outlines better need not be the tissue:
+white matter throughout also is a tumor that grows alike in all directions.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from morph.averaging import find_posterior
 from morph.evidence import Estimate, Fit
-from morph.posterior import NothingPossibleError, PosteriorSettings, find_posterior
+from morph.posterior import NothingPossibleError, PosteriorSettings
 from morph.refine import RefinementSettings, refine, search_coarsely, search_further
 from morph.scene import Scene
 from morph.uncertainty import Posterior
@@ -20,6 +23,8 @@ from morph.uncertainty import Posterior
 CLEARLY = 0.01
 """Loss by which another anatomy must explain the outlines better than the first one (ours: another seed of the search
 changes it by .003 mostly and .009 at most, on five patients)."""
+HOPELESS = 0.1
+"""Loss above the lowest from which on an anatomy is not sampled (ours: its tumors would hardly count)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +34,8 @@ class Solved:
     Attributes:
         scene: the anatomy that it was found in.
         fit: the tumor to deliver, held against the masks on the fine grid.
-        posterior: what the masks leave open in that anatomy; None where it was not asked for, or not possible.
+        posterior: what the masks leave open, in all anatomies that were sampled; None where it was not asked for, or
+            not possible.
         losses: of the best tumor on the coarse grid, by what the visible tumor was taken for; empty without a search.
     """
 
@@ -45,11 +51,11 @@ def find_tumor(
     refinement: RefinementSettings | None,
     settings: PosteriorSettings | None,
 ) -> Solved:
-    """The tumor to deliver, in the anatomy that explains the outlines.
+    """The tumor to deliver, with its anatomy.
 
     Args:
-        scenes: anatomies that may be the patient's, all on the same grids with the same masks; the first one is
-            believed where the others do not explain the outlines better by `CLEARLY`.
+        scenes: anatomies that may be the patient's, all on the same grids with the same masks. Without a posterior the
+            first one is believed where the others do not explain the outlines better by `CLEARLY`.
         start: the network's answer, in the scenes' space; None to start from the masks.
         refinement: how to search; None keeps the start, in the first scene.
         settings: how to sample; None delivers the best fit. Otherwise the search leaves the fine grid to the ensemble.
@@ -61,19 +67,25 @@ def find_tumor(
     if refinement is None:
         return Solved(scenes[0], refine(scenes[0].coarse, scenes[0].fine, start, None))
     searches = [search_coarsely(scene.coarse, start, refinement) for scene in scenes]
-    losses = {scene.tumor_tissue: search.best.loss for scene, search in zip(scenes, searches, strict=True)}
-    chosen = choose([search.best.loss for search in searches])
-    scene, search = scenes[chosen], searches[chosen]
+    lost = [search.best.loss for search in searches]
+    losses = {scene.tumor_tissue: loss for scene, loss in zip(scenes, lost, strict=True)}
+    chosen = choose(lost)
     if settings is not None:
-        found = search_further(search, scene.fine, replace(refinement, fine_evaluations=0)).estimate
+        brief = replace(refinement, fine_evaluations=0)
+        found = [(scenes[n], search_further(searches[n], scenes[n].fine, brief).estimate) for n in not_hopeless(lost)]
         try:
-            return Solved(scene, *find_posterior(scene, found, settings), losses)
+            return Solved(*find_posterior(found, settings), losses)
         except NothingPossibleError:
             pass
-    return Solved(scene, search_further(search, scene.fine, refinement), None, losses)
+    return Solved(scenes[chosen], search_further(searches[chosen], scenes[chosen].fine, refinement), None, losses)
 
 
 def choose(losses: Sequence[float]) -> int:
     """The lowest loss, if it is lower than the first one by `CLEARLY`; else the first."""
     best = min(range(len(losses)), key=losses.__getitem__)
     return best if losses[best] < losses[0] - CLEARLY else 0
+
+
+def not_hopeless(losses: Sequence[float]) -> list[int]:
+    """Which are not above the lowest one by `HOPELESS`."""
+    return [number for number, loss in enumerate(losses) if loss < min(losses) + HOPELESS]

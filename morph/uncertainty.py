@@ -47,6 +47,7 @@ class Posterior:
         members: tumors that the maps come from.
         numbers: the same as in `intervals` for every sampled tumor, (n,) each.
         weights: of these tumors, (n,), sum 1.
+        tissue: how probable each guess is of what the visible tumor is taken for (see `morph.tissue`), sum 1.
     """
 
     density_mean: Volume
@@ -58,6 +59,7 @@ class Posterior:
     members: int
     numbers: dict[str, NDArray[np.float64]]
     weights: NDArray[np.float64]
+    tissue: dict[str, float]
 
     def rank(self, name: str, value: float) -> float:
         """Share of the sampled tumors whose number is below a value, 0 to 1."""
@@ -80,6 +82,7 @@ class Posterior:
             "effective": self.effective,
             "simulations": len(self.weights),
             "members": self.members,
+            "tumor_tissue": self.tissue,
         }
 
     def with_others(self, density: NDArray[np.float32]) -> Posterior:

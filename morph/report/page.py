@@ -15,11 +15,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from morph.answer import Personalization
 from morph.patient import Patient
-from morph.posterior import Posterior
 from morph.report import figures, tables
 from morph.report.viewer import build_viewer
 from morph.report.words import LIMITS, METHODS, TARGETS, VERDICTS, summarize, tell
 from morph.targets import Targets, series_notes
+from morph.uncertainty import Posterior
 
 TEMPLATE, STYLE = "report.html.j2", "report.css"
 

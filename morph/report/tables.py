@@ -16,8 +16,8 @@ from morph.answer import Personalization
 from morph.evidence import MU1_RANGE, MU2_RANGE
 from morph.patient import Patient
 from morph.picture import LEVELS
-from morph.posterior import Interval, Posterior
 from morph.report.words import METHODS
+from morph.uncertainty import Interval, Posterior
 from morph.volume import Volume
 
 Row = tuple[str, ...]
@@ -28,6 +28,9 @@ RANGES = {
     "edema_threshold": EDEMA_THRESHOLD_RANGE,
 }
 """What the bars of the intervals span; a place has no range."""
+
+TISSUES = {"maps": "white and gray matter as the atlas has them", "white_matter": "white matter throughout"}
+"""What the inside of the visible tumor is taken for, in words."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,21 @@ def list_derived(answer: Personalization) -> list[Row]:
     speed = f"assumed front speed of {FRONT_SPEED * DAYS_PER_YEAR:.0f} mm/year"
     return [
         ("width of the front, √(D/ρ) = μ₁/μ₂", f"{found.mu1 / found.mu2:.1f} mm"),
+        *_list_tissue(answer),
         (f"diffusivity D in white matter, by an {speed}", f"{found.diffusivity:.3g} mm²/day"),
         ("proliferation ρ, likewise", f"{found.proliferation:.3g} per day"),
         ("duration T until the scan, likewise", f"{found.duration:.0f} days"),
         *pushed,
     ]
+
+
+def _list_tissue(answer: Personalization) -> list[Row]:
+    """What the inside of the visible tumor is, which no image shows: how probable each guess is."""
+    if answer.posterior is None or len(answer.posterior.tissue) < 2:
+        return []
+    said = [f"{TISSUES[guess]} {share:.0%}" for guess, share in answer.posterior.tissue.items()]
+    taken = f"; the answer is of {TISSUES[answer.tumor_tissue]}" if answer.tumor_tissue in TISSUES else ""
+    return [("tissue inside the visible tumor, which no image shows", f"{', '.join(said)}{taken}")]
 
 
 def list_key_figures(patient: Patient, answer: Personalization) -> list[Row]:
@@ -112,10 +125,10 @@ def list_volumes(density: Volume) -> list[Row]:
 
 
 def compare_targets(targets: Mapping[str, NDArray[np.bool_]], patient: Patient, answer: Personalization) -> list[Row]:
-    """Target volumes, bool (x, y, z) by their titles: title, volume and the shares inside of two kinds of cells.
+    """Target volumes, bool (x, y, z) by their titles: title, volume, and what shares of three things are inside.
 
-    The shares, of all estimated cells (of the posterior's mean density, if there is one) and of those beyond the
-    visible edema, are left out for a fallback.
+    These are the visible edema, all estimated cells (of the posterior's mean density, if there is one) and those beyond
+    the visible edema; the last two are left out for a fallback.
     """
     cells = (answer.density if answer.posterior is None else answer.posterior.density_mean).array
     parts = [] if answer.method == "fallback" else [cells, np.where(patient.masks.edema, 0, cells)]
@@ -123,7 +136,8 @@ def compare_targets(targets: Mapping[str, NDArray[np.bool_]], patient: Patient, 
     rows = []
     for title, target in targets.items():
         shares = (f"{part[target].sum() / total:.1%}" for part, total in zip(parts, totals, strict=True))
-        rows.append((title, milliliters(target, patient.t1.voxel_volume), *shares))
+        visible = f"{target[patient.masks.edema].mean():.1%}" if patient.masks.edema.any() else "-"
+        rows.append((title, milliliters(target, patient.t1.voxel_volume), visible, *shares))
     return rows
 
 

@@ -16,10 +16,10 @@ from morph.evidence import Estimate, Fit
 from morph.fallback import distance_density
 from morph.mass_effect import Push
 from morph.patient import Patient
-from morph.posterior import Interval, Posterior
 from morph.report import write_report
 from morph.segmentation import Masks
 from morph.targets import TargetSettings, target_volumes
+from morph.uncertainty import Interval, Posterior
 from morph.volume import Frame, Volume
 from tests.morph.conftest import AFFINE, make_arrays
 from tests.morph.same_place import answer_with
@@ -100,7 +100,9 @@ def make_posterior(density: Volume) -> Posterior:
         "core_threshold": interval(0.66, 0.04), "edema_threshold": interval(0.3, 0.06),
     }  # fmt: skip
     numbers, weights = {name: np.zeros(1000) for name in intervals}, np.full(1000, 1e-3)
-    return Posterior(density, deviation, probability, intervals, {0.1: 0.87, 0.8: 0.7}, 120.0, 48, numbers, weights)
+    tissue = {"maps": 0.7, "white_matter": 0.3}
+    agreement = {0.1: 0.87, 0.8: 0.7}
+    return Posterior(density, deviation, probability, intervals, agreement, 120.0, 48, numbers, weights, tissue)
 
 
 def make_record(patient: Patient, answer: Personalization) -> dict[str, Any]:

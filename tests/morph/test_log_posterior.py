@@ -60,7 +60,7 @@ def test_both_grids_are_compared_where_the_fine_one_finds_tumors_probable(scene:
     log_posterior = LogPosterior(*outlines, mapping, (2.0, 420.0))
     places = np.random.default_rng(1).normal(0, 0.4, (60, 5))
     logs = log_posterior.by_stand_ins(places)[0]
-    sample = Sample(places, logs, normalized(logs))
+    sample = Sample(places, logs, normalized(logs), 0.0)
     center = most_probable(log_posterior, sample, np.random.default_rng(2))
     mean = sample.weights @ places
     best, middle = log_posterior.on_fine_grid(np.stack([center, mean]))[0]

@@ -9,21 +9,23 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from engine import Atlas, InputError, simulate
+from engine import Atlas, InputError, random_stream, simulate
+from morph.averaging import find_posterior, with_centers
 from morph.checks import check_posterior
 from morph.ensemble import Ensemble, grow_ensemble, held_against, representative
 from morph.evidence import Estimate, Fit
 from morph.log_posterior import LogPosterior
 from morph.outlines import Drawn, Outlines
 from morph.posterior import (
+    MEMBERS,
     NothingPossibleError,
     PosteriorSettings,
+    Tumors,
     describe_tumors,
-    find_posterior,
-    pick,
     sample_tumors,
 )
 from morph.refine import STEPS
+from morph.sampler import pick, quantiles
 from morph.scene import Scene
 from morph.uncertainty import AGREED, LEVELS, Posterior
 from tests.morph.known_tumor import THRESHOLDS, TRUTH, known_scene
@@ -43,7 +45,7 @@ START = Estimate(7.6, 3.7, (0.46, 0.48, 0.49))
 @pytest.fixture(scope="module")
 def answer(scene: Scene) -> tuple[Fit, Posterior]:
     """Sampled from a start that is off."""
-    return find_posterior(scene, START, SETTINGS)
+    return find_posterior([(scene, START)], SETTINGS)[1:]
 
 
 def test_the_intervals_hold_the_truth(scene: Scene, answer: tuple[Fit, Posterior]) -> None:
@@ -51,7 +53,10 @@ def test_the_intervals_hold_the_truth(scene: Scene, answer: tuple[Fit, Posterior
     truth = {"mu1": TRUTH.mu1, "mu2": TRUTH.mu2, "core_threshold": THRESHOLDS[0], "edema_threshold": THRESHOLDS[1]}
     truth |= {f"origin_{axis}": world[i] for i, axis in enumerate("xyz")}
     held = 0
-    for found, posterior in (answer, *(find_posterior(scene, START, replace(SETTINGS, seed=seed)) for seed in (4, 5))):
+    for found, posterior in (
+        answer,
+        *(find_posterior([(scene, START)], replace(SETTINGS, seed=seed))[1:] for seed in (4, 5)),
+    ):
         assert set(posterior.intervals) == set(truth)
         held += sum(one.most[0] <= truth[name] <= one.most[1] for name, one in posterior.intervals.items())
         for one in posterior.intervals.values():
@@ -79,7 +84,7 @@ def test_the_maps_are_moments_of_one_ensemble(scene: Scene, answer: tuple[Fit, P
 
 def test_equal_seeds_give_equal_answers(scene: Scene) -> None:
     short = replace(SETTINGS, simulations=300, rounds=6, members=10)
-    first, second = (find_posterior(scene, TRUTH, short) for _ in range(2))
+    first, second = (find_posterior([(scene, TRUTH)], short)[1:] for _ in range(2))
     assert first[0] == second[0]
     delivered = simulate([first[0].estimate.parameters()], scene.fine.atlas).density[0]
     assert first[0].loss == pytest.approx(scene.fine.fit(first[0].estimate, delivered).loss)
@@ -96,9 +101,13 @@ def test_the_most_probable_tumor_is_a_candidate_once(scene: Scene) -> None:
         (1.0 * alone, 11),
         (~alone * tumors.sample.weights / tumors.sample.weights[~alone].sum(), 12),
     ):
-        _, *others = pick(replace(tumors, sample=replace(tumors.sample, weights=weights)), settings)
+        _, *others = drawn_from(replace(tumors, sample=replace(tumors.sample, weights=weights)), settings)
         assert len(others) + 1 == count  # drawn by its weight, or put before those that were
         assert_same_tumor(others[0], tumors.mapping.meant(tumors.sample.places[best]))
+
+
+def drawn_from(tumors: Tumors, settings: PosteriorSettings) -> list[Estimate]:
+    return with_centers(tumors, pick(tumors.sample.weights, settings.members, random_stream(settings.seed, MEMBERS)))
 
 
 def seen_in(scene: Scene) -> tuple[Drawn, Atlas, Atlas]:
@@ -133,11 +142,11 @@ def test_the_tumors_that_count_are_judged_on_the_fine_grid(scene: Scene, monkeyp
 
 def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
     tumors = sample_tumors(*seen_in(scene), TRUTH, replace(SETTINGS, simulations=120, rounds=4))
-    mean, *others = pick(tumors, replace(SETTINGS, members=10))
+    mean, *others = drawn_from(tumors, replace(SETTINGS, members=10))
     members = others[-10:]
     middle = np.average(tumors.sample.places, axis=0, weights=tumors.sample.weights)
     assert_same_tumor(mean, tumors.mapping.meant(middle))
-    candidates = grow_ensemble([mean, *members], scene.fine.atlas)
+    candidates = grow_ensemble([mean, *members], scene.fine.atlas, scene.fine.atlas.tissue)
     ensemble = Ensemble(members, candidates.density[1:])
     best, agreement = representative(candidates, ensemble, np.zeros(11))
     shown = candidates.density >= 0.1
@@ -146,7 +155,7 @@ def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
     assert agreement[0.1] == pytest.approx(dice)
     spared = np.where(np.arange(11) == best, 1.0, 0.0)
     assert representative(candidates, ensemble, spared)[0] != best  # typical, but it explains the masks far worse
-    assert min(fit.loss for fit in held_against(ensemble, scene)) < 0.2
+    assert min(fit.loss for fit in held_against(ensemble, scene, scene.fine.atlas.tissue)) < 0.2
     numbers = describe_tumors(tumors, lambda points: points, 0)
     assert all(len(values) == len(tumors.sample.places) >= 60 for values in numbers.values())
 
@@ -177,12 +186,12 @@ def test_a_tumor_between_two_groups_comes_with_a_warning() -> None:
 def test_a_mean_outside_the_brain_is_no_candidate(scene: Scene) -> None:
     tumors = sample_tumors(*seen_in(scene), TRUTH, replace(SETTINGS, simulations=120, rounds=4))
     settings = replace(SETTINGS, members=10)
-    with_mean = pick(tumors, settings)
+    with_mean = drawn_from(tumors, settings)
     assert len(with_mean) in (11, 12)  # the most probable one may be drawn
     places = tumors.sample.places.copy()
     places[:, 2] += 2 * scene.fine.atlas.grid.extent[0] / STEPS[2]  # out of the cube
     apart = replace(tumors, sample=replace(tumors.sample, places=places))
-    assert len(pick(apart, settings)) == len(with_mean) - 1
+    assert len(drawn_from(apart, settings)) == len(with_mean) - 1
 
 
 def test_what_was_not_sampled_is_certain_in_the_maps(answer: tuple[Fit, Posterior]) -> None:
@@ -200,7 +209,7 @@ def test_less_sure_outlines_widen_the_intervals(scene: Scene) -> None:
     for observations in (40.0, 6.0):
         tumors = sample_tumors(*seen_in(scene), TRUTH, replace(brief, observations=observations))
         values = describe_tumors(tumors, lambda points: points, 0)["mu2"]
-        low, high = tumors.sample.quantiles(values, np.array([0.05, 0.95]))
+        low, high = quantiles(values, tumors.sample.weights, np.array([0.05, 0.95]))
         widths.append(high - low)
     assert widths[1] > 1.3 * widths[0]
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import NoReturn
+
 import numpy as np
 import pytest
 
 from engine import InputError
 from morph.checks import check_posterior
-from morph.posterior import PosteriorSettings
+from morph.evidence import Estimate
+from morph.posterior import NothingPossibleError, PosteriorSettings
 from morph.refine import RefinementSettings, refine
 from morph.scene import Scene
 from morph.solve import choose, find_tumor
@@ -25,7 +30,10 @@ def two_anatomies(grew_in_white: bool) -> list[Scene]:
     anatomies = [
         tuple(change(a) for a in (brain.coarse, brain.fine)) for change in (with_gray_right_of_origin, all_white)
     ]
-    return [known_scene(anatomy, anatomies[grew_in_white][1]) for anatomy in anatomies]
+    return [
+        replace(known_scene(anatomy, anatomies[grew_in_white][1]), tissue=SimpleNamespace(tumor=tumor))
+        for anatomy, tumor in zip(anatomies, ("maps", "white_matter"), strict=True)
+    ]
 
 
 @pytest.mark.parametrize("grew_in_white", [False, True])
@@ -51,12 +59,20 @@ def test_without_a_search_nothing_is_chosen() -> None:
         find_tumor(scenes, None, None, None)
 
 
-def test_what_is_sampled_lies_in_the_chosen_anatomy() -> None:
+def test_what_is_hopeless_is_not_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[Scene]] = []
+
+    def find(found: list[tuple[Scene, Estimate]], settings: PosteriorSettings) -> NoReturn:
+        asked.append([scene for scene, _ in found])
+        raise NothingPossibleError("not asked")
+
+    monkeypatch.setattr("morph.solve.find_posterior", find)
     scenes = two_anatomies(True)
-    solved = find_tumor(scenes, TRUTH, SEARCH, SHORT)
-    assert solved.scene is scenes[1] and solved.posterior is not None
-    found = solved.fit.estimate
-    assert abs(np.log(found.mu1 * found.mu2 / (TRUTH.mu1 * TRUTH.mu2))) < 0.15
+    lost = find_tumor(scenes, TRUTH, BRIEF, SHORT).losses.values()
+    for hopeless, count in ((max(lost) - min(lost) + 0.01, 2), (max(lost) - min(lost) - 0.01, 1)):
+        monkeypatch.setattr("morph.solve.HOPELESS", hopeless)
+        solved = find_tumor(scenes, TRUTH, BRIEF, SHORT)
+        assert asked[-1][-1] is scenes[1] and len(asked[-1]) == count and solved.posterior is None
 
 
 def test_where_no_tumor_is_possible_the_best_fit_is_delivered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,105 @@
+"""Anatomies that may be the patient's: each counts as much as the outlines are probable under it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from morph.averaging import Guess, find_posterior, interval, shares_of, weigh
+from morph.ensemble import Ensemble
+from morph.evidence import Estimate
+from morph.posterior import NothingPossibleError, PosteriorSettings
+from morph.sampler import effective
+from morph.scene import Scene
+from tests.morph.known_tumor import TRUTH, known_scene
+from tests.morph.test_solve import two_anatomies
+
+SETTINGS = PosteriorSettings(simulations=300, rounds=6, fine_simulations=150, members=10, observations=14.0, seed=3)
+
+
+@pytest.fixture(scope="module")
+def found() -> list[tuple[Scene, Estimate]]:
+    """The tumor grew in the second anatomy."""
+    return [(scene, TRUTH) for scene in two_anatomies(True)]
+
+
+@pytest.fixture(scope="module")
+def guesses(found: list[tuple[Scene, Estimate]]) -> list[Guess]:
+    return weigh(found, SETTINGS)
+
+
+def test_the_anatomy_in_which_it_grew_is_the_more_probable_one(guesses: list[Guess]) -> None:
+    half_gray, white = (guess.weights.sum() for guess in guesses)
+    assert half_gray + white == pytest.approx(1) and white > 0.6
+    ratio = np.exp(guesses[1].tumors.sample.log_evidence - guesses[0].tumors.sample.log_evidence)
+    assert white / half_gray == pytest.approx(ratio)
+
+
+def test_two_equal_guesses_are_as_one() -> None:
+    scene = known_scene()
+    twice, once = weigh([(scene, TRUTH)] * 2, SETTINGS), weigh([(scene, TRUTH)], SETTINGS)
+    assert [guess.weights.sum() for guess in twice] == pytest.approx([0.5, 0.5])
+    doubled = find_posterior([(scene, TRUTH)] * 2, SETTINGS)[2]
+    alone = find_posterior([(scene, TRUTH)], SETTINGS)[2]
+    assert doubled.effective == pytest.approx(2 * effective(once[0].weights))
+    for name, one in alone.intervals.items():
+        width = one.most[1] - one.most[0]
+        assert doubled.intervals[name].most == pytest.approx(one.most, abs=0.15 * width)
+
+
+def test_intervals_and_ensemble_hold_the_tumors_of_both(
+    found: list[tuple[Scene, Estimate]], guesses: list[Guess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    even = [Guess(guess.scene, guess.tumors, guess.tumors.sample.weights / 2) for guess in guesses]
+    monkeypatch.setattr("morph.averaging.weigh", lambda *asked: even)
+    grown: list[Ensemble] = []
+    of = Ensemble.of
+    monkeypatch.setattr(Ensemble, "of", lambda parts: grown.append(of(parts)) or grown[-1])
+    scene, fit, posterior = find_posterior(found, SETTINGS)
+    assert scene in [guess.scene for guess in even] and posterior.members == SETTINGS.members
+    assert posterior.tissue == pytest.approx({"maps": 0.5, "white_matter": 0.5})
+    assert len(posterior.weights) == sum(len(guess.weights) for guess in guesses)
+    mu1 = [[mapping.estimate(place)[0] for place in g.tumors.sample.places]
+           for g in guesses for mapping in [g.tumors.mapping]]  # fmt: skip
+    both = interval(np.concatenate(mu1), posterior.weights)
+    assert posterior.intervals["mu1"] == both
+    alone = [interval(np.array(m), g.tumors.sample.weights) for m, g in zip(mu1, guesses, strict=True)]
+    assert min(a.most[0] for a in alone) <= both.most[0] and both.most[1] <= max(a.most[1] for a in alone)
+    assert min(a.median for a in alone) <= both.median <= max(a.median for a in alone)
+    candidates, members = sorted(grown, key=lambda one: -len(one.estimates))
+    assert len(members.estimates) == 10 and any(fit.estimate is e for e in candidates.estimates)
+    delivered = scene.fine.fit(fit.estimate, posterior.density_mean.array * 0 + delivered_by(scene, fit.estimate))
+    assert delivered.loss == pytest.approx(fit.loss, abs=1e-6)
+
+
+def delivered_by(scene: Scene, estimate: Estimate) -> np.ndarray:
+    """The density of a tumor in the anatomy of a scene."""
+    from engine import simulate
+
+    return simulate([estimate.parameters()], scene.fine.atlas).density[0]
+
+
+def test_an_anatomy_where_nothing_is_possible_does_not_count(
+    found: list[tuple[Scene, Estimate]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from morph import averaging
+
+    def sample(*asked: object) -> object:
+        if asked[1] is found[0][0].coarse.atlas:
+            raise NothingPossibleError("no tumor around the one that was found is possible")
+        return averaging.__dict__["sampled"](*asked)
+
+    monkeypatch.setattr(averaging, "sampled", averaging.sample_tumors, raising=False)
+    monkeypatch.setattr(averaging, "sample_tumors", sample)
+    (only,) = weigh(found, SETTINGS)
+    assert only.scene is found[1][0] and only.weights.sum() == pytest.approx(1)
+    with pytest.raises(NothingPossibleError, match="no tumor around"):
+        weigh(found[:1], SETTINGS)
+
+
+def test_evidence_far_apart_leaves_one_anatomy(guesses: list[Guess]) -> None:
+    first, second = (guess.tumors for guess in guesses)
+    far = replace(second, sample=replace(second.sample, log_evidence=first.sample.log_evidence - 2000.0))
+    np.testing.assert_array_equal(shares_of([first, far]), [1.0, 0.0])
