@@ -3,7 +3,8 @@
     python benches/foreign_masks.py twins=5 folder=DIR json=result.json
 
 Every brain (digital twins `first` to `first` + `twins` - 1, and the patients in `folder`, with BraTS names) gets its
-own masks, those moved by 1 and 2 mm, core and edema exchanged, and the masks of all other brains of its kind, straight
+own masks, those with outlines moved by 1 and 2 mm, those shifted by some millimeters, with a margin around the edema or
+with half of the core left out, core and edema exchanged, and the masks of all other brains of its kind, straight
 and mirrored, and its own mirrored ones. The latter are also shown with T1Gd or FLAIR left out, and with T1 alone. Only
 what is asked before the registration is asked, which takes seconds; a verdict is the worst of those checks.
 """
@@ -16,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from report import arguments, machine, publish
 from rich.console import Console
 from rich.progress import track
@@ -34,6 +37,8 @@ MARGIN = 8
 """Voxels around the brain that are looked at, as in a run."""
 MOVES = (-2.0, -1.0, 1.0, 2.0)
 """How far [mm] right outlines are moved outwards."""
+SHIFTS, MARGINS = (3.0, 5.0, 8.0), (4.0, 7.0)
+"""How far [mm] masks are shifted along each axis, and how wide a margin an edema may be given."""
 LEFT_OUT: dict[str, dict[str, None]] = {
     "": {},
     ", no T1Gd": {"t1ce": None},
@@ -64,6 +69,23 @@ def main() -> None:
     publish("Foreign masks", {"machine": machine(), "brains": brains_looked_at, "masks": rows}, settings.json)
 
 
+def misdrawn(patient: Patient, distances: list[NDArray]) -> Iterator[tuple[str, Patient]]:
+    """Masks that are about right: shifted along each axis, the edema with a margin, half of the core left out."""
+    core, edema = patient.masks.core, patient.masks.edema
+    for length in SHIFTS:
+        for axis in range(3):
+            for step in np.round(length / patient.t1.spacing[axis]).astype(int) * np.array([1, -1]):
+                masks = Masks(*(np.roll(mask, step, axis) & patient.brain for mask in (core, edema)))
+                yield f"shifted by {length:g} mm", replace(patient, masks=masks)
+    for margin in MARGINS:
+        wide = (distances[1] > -margin) & patient.brain
+        yield f"edema with a margin of {margin:g} mm", replace(patient, masks=Masks(core, wide))
+    for axis in range(3):
+        middle = np.argwhere(core).mean(axis=0)[axis]
+        half = core & (np.indices(core.shape)[axis] < middle)
+        yield "half of the core left out", replace(patient, masks=Masks(half, edema))
+
+
 def variants(whole: Patient, brains: list[Patient]) -> Iterator[tuple[str, Patient]]:
     """One brain with every kind of masks; foreign ones, on the same grid, are left out where they miss the brain."""
     box = bounding_box(whole.brain, MARGIN)
@@ -73,6 +95,7 @@ def variants(whole: Patient, brains: list[Patient]) -> Iterator[tuple[str, Patie
     distances = [signed_distance(mask, patient.t1.spacing) for mask in (core, edema)]
     for move in MOVES:
         yield "right, moved", replace(patient, masks=Masks(*(distance > -move for distance in distances)))
+    yield from misdrawn(patient, distances)
     yield "core and edema exchanged", replace(patient, masks=Masks(edema & ~core, edema))
     for other in brains:
         for step in (1, -1):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from morph.alignment import check_images, check_series
 from morph.appearance import core_contrast, flair_contrast, flair_outside, largest_end, t1_contrast
 from morph.checks import Check, at_least, at_most
+from morph.edges import check_edges
 from morph.foci import SPECK, Foci
 from morph.nesting import nesting
 from morph.patient import Patient
@@ -39,6 +40,7 @@ def check_patient(patient: Patient) -> list[Check]:
         at_most("brain_complete", largest_end(patient), 0.35, 0.70, "largest end section of the brain, as a share,"),
         *check_images(patient),
         *check_appearance(patient),
+        *check_edges(patient),
         *check_series(patient),
     ]
 
