@@ -154,6 +154,32 @@ def thick_slices(patient: Patient, other: Patient) -> Patient:
     return replace(patient, **images, masks=masks, frame=Frame(affine, images["t1"].array.shape))
 
 
+def out_of_place(patient: Patient, other: Patient) -> Patient:
+    """Masks whose file lies 6 mm beside the images, in one direction after another."""
+    steps = np.round(6 / patient.t1.spacing / np.sqrt(3)).astype(int)
+    return replace(patient, masks=Masks(*(np.roll(mask, steps, (0, 1, 2)) & patient.brain for mask in both(patient))))
+
+
+def with_margin(patient: Patient, other: Patient) -> Patient:
+    """A target volume as the edema: 7 mm around it."""
+    away = ndimage.distance_transform_edt(~patient.masks.edema, sampling=patient.t1.spacing)
+    return replace(patient, masks=Masks(patient.masks.core, (away <= 7) & patient.brain))
+
+
+def half_core(patient: Patient, other: Patient) -> Patient:
+    """Enhancing tumor that was left out of the core: half of it."""
+    core, edema = both(patient)
+    places = np.indices(core.shape)[0]
+    return replace(patient, masks=Masks(core & (places < places[core].mean()), edema))
+
+
+def thicker_slices(patient: Patient, other: Patient) -> Patient:
+    """A header that claims slices of 1.3 times their thickness."""
+    affine = patient.t1.affine @ np.diag([1, 1, 1.3, 1.0])
+    images: dict[str, Any] = {role: Volume(image.array, affine) for role, image in present(patient).items()}
+    return replace(patient, **images)
+
+
 def with_skull(patient: Patient, other: Patient) -> Patient:
     """A shell of 22 mm around the brain: bone, fat and skin."""
     head = ndimage.distance_transform_edt(~patient.brain, sampling=patient.t1.spacing) < 22
@@ -185,6 +211,10 @@ CASES: dict[str, tuple[Break, str | None]] = {
     "cut off at the top, head tilted": (partial(cut_off, degrees=12), "brain_complete"),
     "slices of 5 mm": (thick_slices, "voxel_size"),
     "not skull-stripped": (with_skull, "brain_volume"),
+    "masks 6 mm out of place": (out_of_place, "masks_in_place"),
+    "edema with a margin": (with_margin, "flair_shows_outline"),
+    "half of the core left out": (half_core, "t1gd_outside_core"),
+    "slices 1.3 times as thick": (thicker_slices, "registration_stretch"),
     "wrong voxel size": (wrong_voxel_size, "registration_scale"),
     "facing backwards": (of_images(lambda array: array[:, ::-1]), "orientation"),
 }

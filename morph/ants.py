@@ -142,10 +142,19 @@ class AntsWarp:
 
     @property
     def affine_scale(self) -> float:
-        """det(A)^(1/3), A: atlas -> patient, negative if it mirrors; the file holds A's inverse, for points."""
+        """det(A)^(1/3), A: atlas -> patient, negative if it mirrors."""
+        return float(1.0 / np.cbrt(np.linalg.det(self._affine_to_atlas)))
+
+    @property
+    def affine_stretch(self) -> float:
+        """The largest over the smallest singular value of A."""
+        return float(np.linalg.cond(self._affine_to_atlas))
+
+    @property
+    def _affine_to_atlas(self) -> NDArray[np.float64]:
+        """A's inverse, which the file holds for points, (3, 3)."""
         (path,) = [name for name in self.forward if name.endswith(".mat")]
-        matrix = np.asarray(ants.read_transform(path).parameters[:9]).reshape(3, 3)
-        return float(1.0 / np.cbrt(np.linalg.det(matrix)))
+        return np.asarray(ants.read_transform(path).parameters[:9]).reshape(3, 3)
 
     def to_atlas(self, volume: Volume, like: Volume, interpolation: Interpolation) -> Volume:
         """A patient-space volume on an atlas-space grid."""

@@ -50,6 +50,7 @@ class SameWorld:
     """The warp between a patient and an atlas that share one world."""
 
     affine_scale = 1.0
+    affine_stretch = 1.0
 
     def to_atlas(self, volume: Volume, like: Volume, interpolation: Interpolation) -> Volume:
         """The volume on the grid of `like`."""

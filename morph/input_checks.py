@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -146,17 +147,40 @@ def check_registration(quality: Quality) -> list[Check]:
     ]
 
 
-def check_scale(scale: float) -> Check:
-    """Are the two brains of about one size? Otherwise the voxel size in the header is likely wrong."""
+def check_scale(scale: float, stretch: float) -> list[Check]:
+    """Are the two brains of about one size and shape? Otherwise the voxel size in the header is likely wrong.
+
+    Args:
+        scale: `Warp.affine_scale`.
+        stretch: `Warp.affine_stretch`. Ours: 1.05 to 1.13 on five patients and twelve twins, and 1.16 to 1.41 where
+            slices claim to be a quarter thicker or thinner than they are.
+    """
     ratio = max(scale, 1.0 / scale) if scale > 0 else float("inf")
-    return at_most("registration_scale", ratio, 1.25, 1.5, "ratio of the sizes of patient and atlas")
+    subject = "how many times more the patient is stretched against the atlas along one direction than another"
+    return [
+        at_most("registration_scale", ratio, 1.25, 1.5, "ratio of the sizes of patient and atlas"),
+        at_most("registration_stretch", stretch, 1.2, np.inf, subject),
+    ]
 
 
-def check_white_matter(warped: Tissue, seen: Tissue, hidden: NDArray[np.bool_]) -> Check:
-    """Does the atlas' white matter lie where the T1 shows it, outside the tumor (`hidden`, bool (x, y, z))?"""
-    ours, theirs = ((t.white_matter.array > 0.5) & ~hidden for t in (seen, warped))
-    dice = 2 * int((ours & theirs).sum()) / max(int(ours.sum() + theirs.sum()), 1)
-    return at_least("registration_white_matter", dice, 0.6, 0.3, "Dice of the atlas' white matter and the T1's")
+def check_tissue(warped: Tissue, seen: Tissue, hidden: NDArray[np.bool_]) -> list[Check]:
+    """Does the atlas' tissue lie where the T1, or maps of the patient's own, show it?
+
+    Only outside the tumor (`hidden`, bool (x, y, z)). On three patients and two twins the Dice of white matter is .74
+    to .87, that of all tissue .92; of maps of which two are exchanged one or the other is below .2 or .67.
+    """
+    white = dice((t.white_matter.array > 0.5) & ~hidden for t in (seen, warped))
+    tissue = dice(t.matter & ~hidden for t in (seen, warped))
+    return [
+        at_least("registration_white_matter", white, 0.6, 0.3, "Dice of the atlas' white matter and the T1's"),
+        at_least("registration_tissue", tissue, 0.8, 0.7, "Dice of the atlas' white and gray matter and the T1's"),
+    ]
+
+
+def dice(masks: Iterable[NDArray[np.bool_]]) -> float:
+    """Dice of two masks, 0 for empty ones."""
+    one, two = masks
+    return 2 * int((one & two).sum()) / max(int(one.sum() + two.sum()), 1)
 
 
 def check_masks(visible: NDArray[np.bool_], matter: NDArray[np.bool_]) -> Check:

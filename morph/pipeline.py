@@ -40,7 +40,7 @@ from morph.input_checks import (
     check_registration,
     check_scale,
     check_shown,
-    check_white_matter,
+    check_tissue,
 )
 from morph.mass_effect import MassEffect, Push, let_push, measure_push, seen_place
 from morph.orientation import orientation_margin
@@ -173,7 +173,7 @@ class Road:
         self.checks += [
             check_orientation(orientation_margin(t1, atlas, self.hidden)),
             *check_registration(measure_quality(warp, t1, atlas, self.hidden, grid)),
-            check_scale(warp.affine_scale),
+            *check_scale(warp.affine_scale, warp.affine_stretch),
         ]
 
     def _build_scenes(self, warp: Warp) -> list[Scene]:
@@ -183,7 +183,7 @@ class Road:
         warped = normalized((white, gray, csf), patient.brain, "atlas")
         seen = patient.tissue or classify(patient.t1, warped, self.whole.masks.edema)
         self.checks.append(check_masks(self.whole.masks.edema, warped.matter))
-        self.checks.append(check_white_matter(warped, seen, self.hidden))
+        self.checks += check_tissue(warped, seen, self.hidden)
         self.tissue = show_tumor_as_tissue(seen, self.whole.masks.edema & patient.brain)
         if self.space == "atlas":
             return [atlas_scene(patient, warp, self.brain, masks_on_atlas(patient, warp, self.brain))]

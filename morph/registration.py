@@ -36,6 +36,11 @@ class Warp(Protocol):
         """
         ...
 
+    @property
+    def affine_stretch(self) -> float:
+        """How many times more A lengthens in one direction than in another, 1 or more."""
+        ...
+
     def to_atlas(self, volume: Volume, like: Volume, interpolation: Interpolation) -> Volume:
         """A patient-space volume resampled on the grid of `like`, which lies in atlas space."""
         ...

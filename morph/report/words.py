@@ -77,6 +77,18 @@ CHECKS = {
         f"{_MASKS} A core that does not enhance is dark, and only its edema tells where it lies.",
     ),
     "t1_shows_tumor": ("T1 is dark in the tumor", f"{_MASKS} Give T1Gd and FLAIR: they show it better."),
+    "flair_shows_outline": (
+        "Edema ends where FLAIR does",
+        f"{_MASKS} An edema with a margin, a target volume, is fitted as if all of it were tumor.",
+    ),
+    "masks_in_place": (
+        "Outlines lie in place",
+        f"{_MASKS} Some millimeters away they would fit FLAIR better: is the affine of their file the images'?",
+    ),
+    "t1gd_outside_core": (
+        "Core holds what enhances",
+        f"{_MASKS} Part of the edema is as bright as the core: is enhancing tumor left out of it?",
+    ),
     "tumor_foci": (
         "Tumor has one focus",
         "Only the largest focus is fitted; around others, a separate edema too, the density is a margin.",
@@ -96,6 +108,8 @@ CHECKS = {
     "registration_folding": ("Registration does not fold", _REGISTRATION),
     "registration_displacement": ("Registration is gentle near the tumor", _REGISTRATION),
     "registration_scale": ("Brain and atlas have similar size", _STRIP),
+    "registration_stretch": ("Brain and atlas have similar shape", _STRIP),
+    "registration_tissue": ("Tissue agrees with the T1", f"{_REGISTRATION} Are two of your own exchanged?"),
     "registration_white_matter": ("White matter agrees with the T1", _REGISTRATION),
     "masks_in_tissue": ("Visible tumor lies on tissue", _REGISTRATION),
     "masks_on_grid": ("Tumor is large enough to be simulated", _MASKS),

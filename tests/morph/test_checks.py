@@ -20,7 +20,7 @@ from morph.input_checks import (
     check_registration,
     check_scale,
     check_shown,
-    check_white_matter,
+    check_tissue,
 )
 from morph.orientation import orientation_margin
 from morph.patient import Patient, find_case, load_patient
@@ -40,7 +40,8 @@ NAMES = {
     "registration_brain_dice", "registration_correlation", "registration_scale", "masks_in_tissue", "masks_on_grid",
     "fit_core", "fit_edema", "threshold_core", "threshold_edema", "mu1_in_range", "mu2_in_range", "patient_core",
     "patient_edema", "density_not_empty", "density_not_everywhere", "origin_in_tissue", "core_visible",
-    "size_in_prior", "brain_in_cube",
+    "size_in_prior", "brain_in_cube", "flair_shows_outline", "masks_in_place", "registration_stretch",
+    "registration_tissue",
 }  # fmt: skip
 
 
@@ -149,7 +150,13 @@ def test_numbers_at_the_bounds_and_answers_that_are_none() -> None:
     assert [check.verdict for check in check_network(inside, 30.0, False)] == ["pass", "pass", "warn"]
     for wild in (replace(inside, mu1=90.0), replace(inside, mu2=0.5)):
         assert [check.verdict for check in check_network(wild, 0.0, False)] == ["pass", "warn", "pass"]
-    assert [check_scale(s).verdict for s in (1.0, 0.9, 1.4, 0.5, -1.0)] == ["pass", "pass", "warn", "fail", "fail"]
+    assert [check_scale(s, 1.1)[0].verdict for s in (1.0, 0.9, 1.4, 0.5, -1.0)] == [
+        "pass",
+        "pass",
+        "warn",
+        "fail",
+        "fail",
+    ]
     assert [check_shown(shown).verdict for shown in (True, False)] == ["pass", "fail"]
 
 
@@ -183,8 +190,30 @@ def test_a_tumor_on_no_tissue_and_white_matter_elsewhere() -> None:
     volume, none = Volume(white, np.eye(4)), np.zeros(white.shape, dtype=bool)
     for moved, verdict in ((0, "pass"), (2, "pass"), (3, "warn"), (5, "fail")):
         other = volume.with_array(np.roll(white, moved, 0))
-        tissue = (Tissue(white_matter, volume, volume, "atlas") for white_matter in (volume, other))
-        assert check_white_matter(*tissue, none).verdict == verdict
+        nothing = volume.with_array(0 * white)
+        gray = (volume.with_array(1 - v.array) for v in (volume, other))
+        tissue = [Tissue(v, g, nothing, "atlas") for v, g in zip((volume, other), gray, strict=True)]
+        assert [check.verdict for check in check_tissue(*tissue, none)] == [verdict, "pass"]
+
+
+def test_exchanged_maps_are_noticed() -> None:
+    maps = [Volume(np.zeros((10, 10, 10), dtype=np.float32), np.eye(4)) for _ in range(3)]
+    for part, ends in zip(maps, ((0, 4), (4, 8), (8, 10)), strict=True):
+        part.array[slice(*ends)] = 1
+    white, gray, csf = maps
+    right, none = Tissue(white, gray, csf, "atlas"), np.zeros(white.array.shape, dtype=bool)
+    for given, name in (
+        ((gray, white, csf), "registration_white_matter"),
+        ((white, csf, gray), "registration_tissue"),
+        ((csf, gray, white), "registration_white_matter"),
+    ):
+        found = {check.name: check.verdict for check in check_tissue(right, Tissue(*given, "given"), none)}
+        assert found[name] == "fail"
+
+
+def test_a_brain_that_is_stretched_along_one_axis_is_doubted() -> None:
+    said = [[check.verdict for check in check_scale(1.08, stretch)] for stretch in (1.13, 1.25)]
+    assert said == [["pass", "pass"], ["pass", "warn"]]
 
 
 def test_an_answer_that_is_nothing_or_everything_or_elsewhere() -> None:

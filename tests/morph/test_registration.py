@@ -73,6 +73,7 @@ def test_points_return_from_a_round_trip(warp: AntsWarp) -> None:
 
 def test_the_affine_part_scales_lengths(warp: AntsWarp) -> None:
     assert warp.affine_scale == pytest.approx(SCALE, rel=0.03)
+    assert warp.affine_stretch == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.parametrize("interpolation", ["linear", "nearest"])
