@@ -176,8 +176,9 @@ def count_held(twin: Twin, answer: Personalization) -> dict[str, Any]:
     """What the posterior said, against the truth.
 
     Returns:
-        Shares of the true numbers in their 50% and 90% intervals, their ranks, the Dice at 0.1 that was expected, and
-        for each map of probability how often it was right.
+        Shares of the true numbers in their 50% and 90% intervals, their ranks, the Dice at 0.1 that was expected, how
+        probable it was held that the visible tumor is white matter throughout, and for each map of probability how
+        often it was right.
     """
     if answer.posterior is None:
         return {}
@@ -193,8 +194,9 @@ def count_held(twin: Twin, answer: Personalization) -> dict[str, Any]:
         f"{level:g}": count_reached(probability.array, twin.density.array > level, twin.patient.brain)
         for level, probability in answer.posterior.probability.items()
     }
-    expected = answer.posterior.agreement[0.1]
-    return {**shares, "ranks": ranks, "expected_dice_0.1": expected, "reliability": reliability}
+    expected, white = answer.posterior.agreement[0.1], answer.posterior.tissue.get("white_matter", 0.0)
+    told = {"expected_dice_0.1": expected, "white_matter_probability": white}
+    return {**shares, "ranks": ranks, **told, "reliability": reliability}
 
 
 def compare_push(twin: Twin, answer: Personalization) -> dict[str, float | None]:
@@ -217,7 +219,7 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
         known = [row[key] for row in rows if row[key] is not None]
         medians[f"{key}_median"] = median(known) if known else None
     held = [row for row in rows if "held_50" in row]
-    for key in ("held_50", "held_90", "expected_dice_0.1") if held else ():
+    for key in ("held_50", "held_90", "expected_dice_0.1", "white_matter_probability") if held else ():
         medians[f"{key}_mean"] = float(np.mean([row[key] for row in held]))
     levels = held[0]["reliability"] if held else ()
     reliability = {level: pooled([row["reliability"][level] for row in held]) for level in levels}

@@ -9,7 +9,7 @@ better than an atlas improve them:
   claims. On four digital twins with the true parameters this alone raised the median Dice at c = .1 from .91 to .95.
 
 What is white and what gray inside the tumor no image tells: edema and necrosis hide it. So there are two guesses, that
-of the maps and white matter throughout, and the outlines decide (`morph.solve`).
+of the maps and white matter throughout, each weighed by what the outlines say of it (`morph.averaging`).
 
 Source of the mixture: Ashburner and Friston, Unified segmentation, NeuroImage 26 (2005), without its bias field.
 """

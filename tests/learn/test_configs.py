@@ -133,6 +133,9 @@ def test_a_sweep_trains_every_choice_in_its_own_folder(tmp_path: Path, monkeypat
     assert sweep("network=paper,anchored", "seed=3") == [
         "runs/sweep/network=paper,seed=3", "runs/sweep/network=anchored,seed=3"
     ]  # fmt: skip
+    assert sweep("experiment=fk_direct,fk_joint") == [
+        "runs/sweep/experiment=fk_direct", "runs/sweep/experiment=fk_joint"
+    ]  # fmt: skip
     assert sweep("seed=1", "out=runs/a,runs/b") == ["runs/a", "runs/b"]
     assert sweep("start=/a/b/c,fk_joint_half") == ["runs/sweep/start=-a-b-c", "runs/sweep/start=fk_joint_half"]
     names = sweep("seed=1,2", f"start=/{'far/' * 60}")
