@@ -52,7 +52,7 @@ from morph.prior import PRIOR
 from morph.refine import RefinementSettings, search_coarsely, search_further
 from morph.resample import average_onto
 from morph.sampler import effective
-from morph.solve import not_hopeless
+from morph.solve import not_far_worse
 
 SHARES = (0.5, 0.9)
 DECISIVE = (
@@ -173,7 +173,7 @@ def search(case: Case, brain: Brain, settings: RefinementSettings) -> list[tuple
     start = estimate_tumor(core, edema, brain)
     every = [Evidence(core, edema, coarse) for coarse, _ in case.anatomies]
     searches = [search_coarsely(evidence, start, settings) for evidence in every]
-    possible = not_hopeless([one.best.loss for one in searches])
+    possible = not_far_worse([one.best.loss for one in searches])
     return [(search_further(searches[n], every[n], settings).estimate, *case.anatomies[n]) for n in possible]
 
 

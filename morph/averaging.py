@@ -16,7 +16,7 @@ Source: Hoeting, Madigan, Raftery and Volinsky, Bayesian model averaging: a tuto
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +34,14 @@ from morph.posterior import (
     sample_tumors,
 )
 from morph.prior import log_prior
-from morph.sampler import effective, normalized, pick, quantiles
+from morph.sampler import normalized, pick, quantiles
 from morph.scene import Scene
 from morph.uncertainty import LEVELS, Interval, Posterior
 from morph.volume import Volume
 
 QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
+MATTERS = 0.05
+"""Share from which on it matters how well an anatomy was sampled (ours)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,28 @@ class Guess:
     tumors: Tumors
     weights: NDArray[np.float64]
 
+    @property
+    def share(self) -> float:
+        """How probable the anatomy is."""
+        return float(self.weights.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Tumors that may be delivered.
+
+    Attributes:
+        tumors: on the fine grid.
+        fits: the same, held against the masks.
+        scenes: the anatomy of each.
+        ensemble: those of them that were drawn by weight.
+    """
+
+    tumors: Ensemble
+    fits: list[Fit]
+    scenes: list[Scene]
+    ensemble: Ensemble
+
 
 def find_posterior(
     found: Sequence[tuple[Scene, Estimate]], settings: PosteriorSettings
@@ -68,35 +92,23 @@ def find_posterior(
         settings: see there.
 
     Raises:
-        NothingPossibleError: none of the simulated tumors is possible at all, or too few carry all the weight.
+        NothingPossibleError: in every anatomy none of the simulated tumors is possible at all, or too few carry all the
+            weight.
     """
     guesses = weigh(found, settings)
-    weights = np.concatenate([guess.weights for guess in guesses])
-    if effective(weights) < STARVED:
-        raise NothingPossibleError(
-            f"the sampled tumors are worth {effective(weights):.1f} independent ones, too few for a posterior: "
-            "raise posterior.fine_simulations"
-        )
     where = np.logical_or.reduce([guess.scene.fine.atlas.tissue for guess in guesses])
-    drawn = pick(weights, settings.members, random_stream(settings.seed, MEMBERS))
-    ends = np.cumsum([0, *(len(guess.weights) for guess in guesses)])
-    candidates, members, fits, scenes = [], [], [], []
-    for guess, first, end in zip(guesses, ends, ends[1:], strict=False):
-        chosen = drawn[(drawn >= first) & (drawn < end)] - first
-        if not len(chosen):
-            continue
-        grown = grow_ensemble(with_centers(guess.tumors, chosen), guess.scene.fine.atlas, where)
-        candidates.append(grown)
-        members.append(grown.last(len(chosen)))
-        fits += held_against(grown, guess.scene, where)
-        scenes += [guess.scene] * len(grown.estimates)
-    ensemble = Ensemble.of(members)
-    best, agreement = representative(Ensemble.of(candidates), ensemble, np.array([fit.loss for fit in fits]))
-    return scenes[best], fits[best], summarize(guesses, ensemble, where, agreement, scenes[best], settings.seed)
+    grown = grow_candidates(guesses, where, settings)
+    losses = np.array([fit.loss for fit in grown.fits])
+    best, agreement = representative(grown.tumors, grown.ensemble, losses)
+    scene = grown.scenes[best]
+    posterior = summarize(guesses, grown.ensemble, where, scene, settings.seed)
+    sampled = [guess.scene for guess in guesses]
+    missed = tuple(scene.tumor_tissue for scene, _ in found if scene not in sampled)
+    return scene, grown.fits[best], replace(posterior, agreement=agreement, missed=missed)
 
 
 def weigh(found: Sequence[tuple[Scene, Estimate]], settings: PosteriorSettings) -> list[Guess]:
-    """Tumors of every anatomy in which some are possible, each anatomy weighed by its evidence.
+    """Tumors of every anatomy in which enough are possible, each anatomy weighed by its evidence.
 
     Raises:
         NothingPossibleError: in none of them.
@@ -105,6 +117,7 @@ def weigh(found: Sequence[tuple[Scene, Estimate]], settings: PosteriorSettings) 
     for scene, estimate in found:
         try:
             tumors = sample_tumors(scene.drawn, scene.coarse.atlas, scene.fine.atlas, estimate, settings)
+            refuse_few(tumors)
             sampled.append((scene, tumors))
         except NothingPossibleError as error:
             nothing = error
@@ -112,6 +125,19 @@ def weigh(found: Sequence[tuple[Scene, Estimate]], settings: PosteriorSettings) 
         raise nothing
     shares = shares_of([tumors for _, tumors in sampled])
     return [Guess(scene, t, share * t.sample.weights) for (scene, t), share in zip(sampled, shares, strict=True)]
+
+
+def refuse_few(tumors: Tumors) -> None:
+    """Refuse a sample that is worth too few tumors to say anything of the others, or how probable they all are.
+
+    Raises:
+        NothingPossibleError: it is.
+    """
+    if tumors.sample.effective < STARVED:
+        raise NothingPossibleError(
+            f"the sampled tumors are worth {tumors.sample.effective:.1f} independent ones, too few for a posterior: "
+            "raise posterior.fine_simulations"
+        )
 
 
 def shares_of(sampled: Sequence[Tumors]) -> NDArray[np.float64]:
@@ -131,13 +157,25 @@ def with_centers(tumors: Tumors, drawn: NDArray[np.int64]) -> list[Estimate]:
     return [mapping.meant(place) for place in ([sample.mean, *places] if is_possible else places)]
 
 
+def grow_candidates(guesses: Sequence[Guess], where: NDArray[np.bool_], settings: PosteriorSettings) -> Candidates:
+    """The ensemble and the tumors in the middle of each guess, over the voxels `where` (x, y, z)."""
+    weights = np.concatenate([guess.weights for guess in guesses])
+    drawn = pick(weights, settings.members, random_stream(settings.seed, MEMBERS))
+    ends = np.cumsum([0, *(len(guess.weights) for guess in guesses)])
+    grown, members, fits, scenes = [], [], [], []
+    for guess, first, end in zip(guesses, ends, ends[1:], strict=False):
+        chosen = drawn[(drawn >= first) & (drawn < end)] - first
+        if len(chosen):
+            some = grow_ensemble(with_centers(guess.tumors, chosen), guess.scene.fine.atlas, where)
+            grown.append(some)
+            members.append(some.last(len(chosen)))
+            fits += held_against(some, guess.scene, where)
+            scenes += [guess.scene] * len(some.estimates)
+    return Candidates(Ensemble.of(grown), fits, scenes, Ensemble.of(members))
+
+
 def summarize(
-    guesses: Sequence[Guess],
-    ensemble: Ensemble,
-    where: NDArray[np.bool_],
-    agreement: dict[float, float],
-    scene: Scene,
-    seed: int,
+    guesses: Sequence[Guess], ensemble: Ensemble, where: NDArray[np.bool_], scene: Scene, seed: int
 ) -> Posterior:
     """Maps on the patient's T1, by way of `scene`, and intervals; `where` are the ensemble's voxels (x, y, z)."""
 
@@ -156,12 +194,12 @@ def summarize(
         density_std=show(density.std(axis=0)),
         probability={level: show((density > level).mean(axis=0)) for level in LEVELS},
         intervals={name: interval(values, weights) for name, values in numbers.items()},
-        agreement=agreement,
-        effective=effective(weights),
+        agreement={},
+        effective=min(guess.tumors.sample.effective for guess in guesses if guess.share >= MATTERS),
         members=len(ensemble.estimates),
         numbers=numbers,
         weights=weights,
-        tissue={guess.scene.tumor_tissue: float(guess.weights.sum()) for guess in guesses},
+        tissue={guess.scene.tumor_tissue: guess.share for guess in guesses},
     )
 
 

@@ -183,8 +183,14 @@ def check_density(density: NDArray[np.float32], brain: NDArray[np.bool_]) -> lis
 
 def check_posterior(posterior: Posterior | None) -> list[Check]:
     """Was enough sampled, and how far do tumors that the masks allow agree with the one that is delivered?"""
-    effective = 0.0 if posterior is None else posterior.effective
-    sampled = at_least("posterior_sampled", effective, 30.0, -np.inf, "effective number of sampled tumors")
+    effective = 0.0 if posterior is None or posterior.missed else posterior.effective
+    sampled = at_least(
+        "posterior_sampled",
+        effective,
+        30.0,
+        -np.inf,
+        "effective number of sampled tumors, 0 where a guess of the tissue was not sampled,",
+    )
     if posterior is None:
         return [sampled]
     agreement = posterior.agreement[VISIBLE]

@@ -30,6 +30,9 @@ IN_PLACE = -0.15
 outline has .10 or more, 2 mm further in or out -.10, one that lies 3 mm off -.23 or less, 5 mm -.17 or less."""
 ENHANCING = 0.6
 """Quantile of T1Gd in the core from which on what lies in the edema counts as enhancing, too (ours)."""
+ENHANCED = 1.0
+"""How far [standard deviations of the brain] above the healthy brain's median T1Gd counts as enhanced at all: a core
+may be dark, or mostly necrosis (ours)."""
 SLACK = 0.01
 """What [standard deviations of the brain] is less bright by this is as bright, too: a core may be even (ours)."""
 APART, SMOOTH = 3.0, 1.0
@@ -48,7 +51,8 @@ def check_edges(patient: Patient) -> list[Check]:
         place = f"contrast of FLAIR at the edema's outline less the best {MOVE:g} mm away (masks not in place?), {unit}"
         step, lead = edge_contrast(patient), lead_in_place(patient)
         checks.append(at_least("flair_shows_outline", step, EDGE, -np.inf, edge))
-        checks.append(at_least("masks_in_place", lead, IN_PLACE, -np.inf, place))
+        if lead is not None:
+            checks.append(at_least("masks_in_place", lead, IN_PLACE, -np.inf, place))
     if patient.t1ce is not None and (patient.masks.core & patient.brain).any():
         subject = "volume in ml outside the core, in the edema, that T1Gd shows as bright as the core"
         checks.append(at_most("t1gd_outside_core", enhancement_outside(patient), LEFT_OUT, np.inf, subject))
@@ -68,10 +72,11 @@ def edge_contrast(patient: Patient) -> float:
     return float(np.median(image[inner]) - np.median(image[outer])) / width
 
 
-def lead_in_place(patient: Patient) -> float:
+def lead_in_place(patient: Patient) -> float | None:
     """How much more FLAIR differs inside and around the edema than inside and around a moved one [likewise].
 
-    The mean inside less that in a ring around, both in the brain, less the highest of the outline moved along an axis.
+    The mean inside less that in a ring around, both in the brain, less the highest of the outline moved along an axis;
+    None where one of them has nothing inside or around, or FLAIR is even.
     """
     spacing, brain = patient.t1.spacing, patient.brain
     moves = np.maximum(np.round(MOVE / spacing).astype(int), 1)
@@ -85,11 +90,12 @@ def lead_in_place(patient: Patient) -> float:
         image, seen = padded[at], shown[at]
         inside = seen & (depth > 0)
         around = seen & (depth < 0) & (depth > -RING)
-        return float(image[inside].mean() - image[around].mean()) if inside.any() and around.any() else -np.inf
+        return float(image[inside].mean() - image[around].mean()) if inside.any() and around.any() else np.nan
 
     width = float(_flair(patient)[brain].std())
     here, *moved = (contrast(shift) for shift in (0 * moves, *np.diag(moves), *np.diag(-moves)))
-    return (here - max(moved)) / width if width and np.isfinite(here) else 0.0
+    lead = here - max(moved) if not np.isnan(moved).any() else np.nan
+    return lead / width if width and np.isfinite(lead) else None
 
 
 def enhancement_outside(patient: Patient) -> float:
@@ -99,7 +105,8 @@ def enhancement_outside(patient: Patient) -> float:
     box = bounding_box(masks.edema | masks.core, 1)
     image, core, brain = patient.t1ce.array, masks.core[box], patient.brain[box]
     smooth: NDArray[np.float32] = ndimage.gaussian_filter(image[box], SMOOTH / spacing)
-    bright = np.quantile(smooth[core & brain], ENHANCING) - SLACK * image[patient.brain].std()
+    width, normal = image[patient.brain].std(), np.median(image[patient.brain & ~masks.edema])
+    bright = max(np.quantile(smooth[core & brain], ENHANCING) - SLACK * width, normal + ENHANCED * width)
     apart = signed_distance(core, spacing) < -APART
     regions, count = ndimage.label((smooth > bright) & apart & masks.edema[box] & brain)
     largest = np.bincount(regions.ravel())[1:].max() if count else 0

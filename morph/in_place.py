@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine import InputError, simulate
 from morph.checks import Check, Verdict, check_answer, check_explained, check_network, check_size, worst
+from morph.edges import check_edges
 from morph.evidence import Estimate
 from morph.fallback import distance_density
 from morph.foci import Foci, split_foci
@@ -132,6 +133,7 @@ def _personalize(
         check_foci(foci),
         check_masks(patient.masks.edema, tissue.matter),
         *(check_appearance(patient) if patient.t1ce is not None or patient.flair is not None else (UNCHECKED,)),
+        *check_edges(patient),
     ]
     density, shown = None, show_tumor_as_tissue(tissue, patient.masks.edema & patient.brain)
     if worst(checks) != "fail":

@@ -187,9 +187,11 @@ class Road:
         self.tissue = show_tumor_as_tissue(seen, self.whole.masks.edema & patient.brain)
         if self.space == "atlas":
             return [atlas_scene(patient, warp, self.brain, masks_on_atlas(patient, warp, self.brain))]
-        fitted = patient.masks.edema & patient.brain
-        guesses = [] if patient.tissue else [show_tumor_as_white_matter(self.tissue, fitted)]
-        return [patient_scene(patient, warp, self.brain, tissue) for tissue in (self.tissue, *guesses)]
+        guesses = (
+            [] if patient.tissue else [show_tumor_as_white_matter(self.tissue, patient.masks.edema & patient.brain)]
+        )
+        first = patient_scene(patient, warp, self.brain, self.tissue)
+        return [first, *(patient_scene(patient, warp, self.brain, guess, first.drawn) for guess in guesses)]
 
     def _ask_network(self, warp: Warp, scene: Scene, is_needed: bool) -> Estimate | None:
         """The network's estimate from the masks on the atlas, in the scene's space."""

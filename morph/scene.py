@@ -118,13 +118,14 @@ def masks_on_atlas(patient: Patient, warp: Warp, brain: Brain) -> Masks:
     return warped > 1.5, warped > 0.5
 
 
-def patient_scene(patient: Patient, warp: Warp, brain: Brain, tissue: Tissue) -> Scene:
-    """The patient's own anatomy, with the visible tumor as it was drawn."""
+def patient_scene(patient: Patient, warp: Warp, brain: Brain, tissue: Tissue, drawn: Drawn | None = None) -> Scene:
+    """The patient's own anatomy, with the visible tumor as it was drawn (`drawn`, where that is at hand)."""
     grid = working_grid(patient, brain.fine.grid)
     factor = round(brain.coarse.grid.spacing / grid.spacing)
     coarse, fine = atlases_of(tissue, grid, factor)
     matter = tissue.matter
-    drawn = Drawn(patient.t1.with_array(patient.masks.core), patient.t1.with_array(patient.masks.edema), matter)
+    if drawn is None:
+        drawn = Drawn(patient.t1.with_array(patient.masks.core), patient.t1.with_array(patient.masks.edema), matter)
     shares = [average_onto(mask, grid) for mask in (drawn.core, drawn.edema)]
     on_coarse = _evidence([block_mean(share, factor) for share in shares], coarse)
     on_fine = _evidence(shares, fine)

@@ -23,7 +23,7 @@ from morph.uncertainty import Posterior
 CLEARLY = 0.01
 """Loss by which another anatomy must explain the outlines better than the first one (ours: another seed of the search
 changes it by .003 mostly and .009 at most, on five patients)."""
-HOPELESS = 0.1
+FAR_WORSE = 0.1
 """Loss above the lowest from which on an anatomy is not sampled (ours: its tumors would hardly count)."""
 
 
@@ -72,7 +72,7 @@ def find_tumor(
     chosen = choose(lost)
     if settings is not None:
         brief = replace(refinement, fine_evaluations=0)
-        found = [(scenes[n], search_further(searches[n], scenes[n].fine, brief).estimate) for n in not_hopeless(lost)]
+        found = [(scenes[n], search_further(searches[n], scenes[n].fine, brief).estimate) for n in not_far_worse(lost)]
         try:
             return Solved(*find_posterior(found, settings), losses)
         except NothingPossibleError:
@@ -86,6 +86,6 @@ def choose(losses: Sequence[float]) -> int:
     return best if losses[best] < losses[0] - CLEARLY else 0
 
 
-def not_hopeless(losses: Sequence[float]) -> list[int]:
-    """Which are not above the lowest one by `HOPELESS`."""
-    return [number for number, loss in enumerate(losses) if loss < min(losses) + HOPELESS]
+def not_far_worse(losses: Sequence[float]) -> list[int]:
+    """Which are not above the lowest one by `FAR_WORSE`."""
+    return [number for number, loss in enumerate(losses) if loss < min(losses) + FAR_WORSE]

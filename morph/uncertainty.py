@@ -43,11 +43,14 @@ class Posterior:
         agreement: density -> mean Dice of the delivered tumor with the other members, for each of `AGREED`: about the
             Dice that the truth may be expected to give, were the model right (a little high: the tumor was chosen for
             it).
-        effective: how many independent simulations the weighted ones are worth.
+        effective: how many independent simulations the weighted ones are worth, of the guess that was sampled worst
+            (see `tissue`; of those that count for anything).
         members: tumors that the maps come from.
         numbers: the same as in `intervals` for every sampled tumor, (n,) each.
         weights: of these tumors, (n,), sum 1.
-        tissue: how probable each guess is of what the visible tumor is taken for (see `morph.tissue`), sum 1.
+        tissue: how probable each guess is of what the visible tumor is taken for (see `morph.tissue`), sum 1;
+            only of those that were sampled.
+        missed: guesses in which too few tumors were possible to sample any.
     """
 
     density_mean: Volume
@@ -60,6 +63,7 @@ class Posterior:
     numbers: dict[str, NDArray[np.float64]]
     weights: NDArray[np.float64]
     tissue: dict[str, float]
+    missed: tuple[str, ...] = ()
 
     def rank(self, name: str, value: float) -> float:
         """Share of the sampled tumors whose number is below a value, 0 to 1."""
@@ -82,7 +86,7 @@ class Posterior:
             "effective": self.effective,
             "simulations": len(self.weights),
             "members": self.members,
-            "tumor_tissue": self.tissue,
+            "tissue_probability": self.tissue,
         }
 
     def with_others(self, density: NDArray[np.float32]) -> Posterior:

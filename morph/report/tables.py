@@ -29,7 +29,7 @@ RANGES = {
 }
 """What the bars of the intervals span; a place has no range."""
 
-TISSUES = {"maps": "white and gray matter as the atlas has them", "white_matter": "white matter throughout"}
+TISSUES = {"maps": "white and gray matter as in the atlas", "white_matter": "white matter throughout"}
 """What the inside of the visible tumor is taken for, in words."""
 
 
@@ -95,11 +95,19 @@ def list_derived(answer: Personalization) -> list[Row]:
 
 def _list_tissue(answer: Personalization) -> list[Row]:
     """What the inside of the visible tumor is, which no image shows: how probable each guess is."""
-    if answer.posterior is None or len(answer.posterior.tissue) < 2:
+    if answer.posterior is None or len(answer.tumor_losses) < 2:
         return []
-    said = [f"{TISSUES[guess]} {share:.0%}" for guess, share in answer.posterior.tissue.items()]
+    shares = answer.posterior.tissue
+    said = [f"{TISSUES[guess]} {_roughly(shares.get(guess))}" for guess in answer.tumor_losses]
     taken = f"; the answer is of {TISSUES[answer.tumor_tissue]}" if answer.tumor_tissue in TISSUES else ""
     return [("tissue inside the visible tumor, which no image shows", f"{', '.join(said)}{taken}")]
+
+
+def _roughly(share: float | None) -> str:
+    """A probability that is not known to a percent."""
+    if share is None:
+        return "not sampled"
+    return "below 5%" if share < 0.05 else "above 95%" if share > 0.95 else f"{share:.0%}"
 
 
 def list_key_figures(patient: Patient, answer: Personalization) -> list[Row]:

@@ -74,6 +74,8 @@ def make_answer(
         tissue=patient.t1.with_array(3 * patient.brain),
         push=make_push(density, estimate) if pushes else None,
         posterior=make_posterior(density) if sampled else None,
+        tumor_tissue="maps",
+        tumor_losses={"maps": 0.15, "white_matter": 0.16},
     )
 
 

@@ -78,4 +78,14 @@ def test_nothing_is_asked_of_images_that_are_not_there(patient: Patient) -> None
 def test_an_even_image_says_that_the_masks_are_not_shown(patient: Patient) -> None:
     even = replace(patient, flair=patient.t1)
     found = {check.name: (check.value, check.verdict) for check in check_edges(even)}
-    assert found["flair_shows_outline"] == (0.0, "warn") and found["masks_in_place"][0] == pytest.approx(0.0)
+    assert found["flair_shows_outline"] == (0.0, "warn") and "masks_in_place" not in found
+    everything = replace(patient, masks=Masks(ball(15), patient.brain))
+    assert "masks_in_place" not in {check.name for check in check_edges(everything)}
+
+
+def test_a_core_that_does_not_enhance_leaves_nothing_out(patient: Patient) -> None:
+    dark = patient.t1.with_array(np.where(patient.brain, 80 + NOISE - 20 * ball(15), 0))
+    assert enhancement_outside(replace(patient, t1ce=dark)) == 0
+    rim = ball(15) & ~ball(13)  # the 60% quantile of such a core is necrosis
+    thin = patient.t1.with_array(np.where(patient.brain, 80 + NOISE + 80 * rim - 20 * ball(13), 0))
+    assert enhancement_outside(replace(patient, t1ce=thin)) < 0.5

@@ -58,7 +58,7 @@ def test_outputs_lie_on_the_patients_own_grid(
     assert (record["space"], record["tissue"]) == ("patient", "atlas")
     guesses = {"maps", "white_matter"}
     assert set(record["tumor_losses"]) == guesses and record["tumor_tissue"] in guesses
-    probable = record["posterior"]["tumor_tissue"]
+    probable = record["posterior"]["tissue_probability"]
     assert set(probable) == guesses and sum(probable.values()) == pytest.approx(1)
     assert record["labels"] == {"core": [1, 4], "edema": [2]}
     assert set(record["checks"][0]) == {"name", "value", "limit", "verdict", "message"}

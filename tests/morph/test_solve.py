@@ -1,4 +1,4 @@
-"""The tumor to deliver: the outlines decide which anatomy it is solved in."""
+"""The tumor to deliver: of the anatomy that fits better, or sampled in all that may be the patient's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from engine import InputError
+from engine import InputError, simulate
 from morph.checks import check_posterior
 from morph.evidence import Estimate
 from morph.posterior import NothingPossibleError, PosteriorSettings
@@ -59,7 +59,19 @@ def test_without_a_search_nothing_is_chosen() -> None:
         find_tumor(scenes, None, None, None)
 
 
-def test_what_is_hopeless_is_not_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_sampled_is_of_both_anatomies_and_the_answer_of_one() -> None:
+    scenes = two_anatomies(True)
+    solved = find_tumor(scenes, TRUTH, SEARCH, SHORT)
+    assert solved.posterior is not None and set(solved.posterior.tissue) == set(solved.losses)
+    assert solved.posterior.tissue["white_matter"] > 0.5
+    found = solved.fit.estimate
+    assert abs(np.log(found.mu1 * found.mu2 / (TRUTH.mu1 * TRUTH.mu2))) < 0.15
+    assert any(solved.scene is scene for scene in scenes)
+    density = simulate([found.parameters()], solved.scene.fine.atlas).density[0]
+    assert solved.fit.loss == pytest.approx(solved.scene.fine.fit(found, density).loss, abs=1e-6)
+
+
+def test_what_fits_far_worse_is_not_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[Scene]] = []
 
     def find(found: list[tuple[Scene, Estimate]], settings: PosteriorSettings) -> NoReturn:
@@ -70,7 +82,7 @@ def test_what_is_hopeless_is_not_sampled(monkeypatch: pytest.MonkeyPatch) -> Non
     scenes = two_anatomies(True)
     lost = find_tumor(scenes, TRUTH, BRIEF, SHORT).losses.values()
     for hopeless, count in ((max(lost) - min(lost) + 0.01, 2), (max(lost) - min(lost) - 0.01, 1)):
-        monkeypatch.setattr("morph.solve.HOPELESS", hopeless)
+        monkeypatch.setattr("morph.solve.FAR_WORSE", hopeless)
         solved = find_tumor(scenes, TRUTH, BRIEF, SHORT)
         assert asked[-1][-1] is scenes[1] and len(asked[-1]) == count and solved.posterior is None
 
