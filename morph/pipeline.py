@@ -182,14 +182,12 @@ class Road:
         white, gray, csf = (warp.to_patient(m, patient.t1, "linear") for m in self.brain.maps)
         warped = normalized((white, gray, csf), patient.brain, "atlas")
         seen = patient.tissue or classify(patient.t1, warped, self.whole.masks.edema)
-        self.checks.append(check_masks(self.whole.masks.edema, warped.matter))
-        self.checks += check_tissue(warped, seen, self.hidden)
+        self.checks += [check_masks(self.whole.masks.edema, warped.matter), *check_tissue(warped, seen, self.hidden)]
         self.tissue = show_tumor_as_tissue(seen, self.whole.masks.edema & patient.brain)
         if self.space == "atlas":
             return [atlas_scene(patient, warp, self.brain, masks_on_atlas(patient, warp, self.brain))]
-        guesses = (
-            [] if patient.tissue else [show_tumor_as_white_matter(self.tissue, patient.masks.edema & patient.brain)]
-        )
+        fitted = patient.masks.edema & patient.brain
+        guesses = [] if patient.tissue else [show_tumor_as_white_matter(self.tissue, fitted)]
         first = patient_scene(patient, warp, self.brain, self.tissue)
         return [first, *(patient_scene(patient, warp, self.brain, guess, first.drawn) for guess in guesses)]
 
