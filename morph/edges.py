@@ -105,7 +105,10 @@ def enhancement_outside(patient: Patient) -> float:
     box = bounding_box(masks.edema | masks.core, 1)
     image, core, brain = patient.t1ce.array, masks.core[box], patient.brain[box]
     smooth: NDArray[np.float32] = ndimage.gaussian_filter(image[box], SMOOTH / spacing)
-    width, normal = image[patient.brain].std(), np.median(image[patient.brain & ~masks.edema])
+    healthy = image[patient.brain & ~masks.edema]
+    if not healthy.size:
+        return 0.0
+    width, normal = image[patient.brain].std(), np.median(healthy)
     bright = max(np.quantile(smooth[core & brain], ENHANCING) - SLACK * width, normal + ENHANCED * width)
     apart = signed_distance(core, spacing) < -APART
     regions, count = ndimage.label((smooth > bright) & apart & masks.edema[box] & brain)

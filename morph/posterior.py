@@ -43,7 +43,7 @@ class NothingPossibleError(InputError):
 
 @dataclass(frozen=True)
 class PosteriorSettings:
-    """How thoroughly to sample.
+    """How thoroughly to sample, in each anatomy that may be the patient's.
 
     Attributes:
         simulations: on the coarse grid, after a quarter as many that say where to compare both grids; they tell where
