@@ -51,8 +51,7 @@ class PosteriorSettings:
         rounds: that they are spread over; each learns from those before.
         fine_simulations: on the fine grid, which count. All three go on up to `morph.sampler.LONGEST` times as far
             where they are worth too few.
-        members: tumors of the fine grid, of all anatomies, that the maps come from (ours: with 40, one more or less of
-            an improbable guess moved the tumor that is delivered on one twin from a Dice of .86 to .81).
+        members: tumors of the fine grid, of all anatomies, that the maps come from.
         observations: independent ones that an outline is taken to be worth, see `morph.outlines`; fewer are less sure
             (ours: chosen on 34 known tumors of `benches/calibration.py seed=15 correlation=17` and the twenty digital
             twins of `benches/twins.py`, for which 8 to 10 do about as well).
@@ -62,7 +61,7 @@ class PosteriorSettings:
     simulations: int = 1000
     rounds: int = 10
     fine_simulations: int = 300
-    members: int = 100
+    members: int = 40
     observations: float = 9.0
     seed: int = 0
 
