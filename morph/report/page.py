@@ -72,6 +72,7 @@ def describe(
         "key_figures": tables.list_key_figures(patient, answer),
         "limits": LIMITS,
         "parameters": tables.list_parameters(answer, {} if posterior is None else posterior.intervals),
+        "tissue": tables.tell_tissue(answer),
         "derived": tables.list_derived(answer),
         "truth": [] if twin is None else tables.compare_with_truth(answer, twin),
         "overview": figures.draw_masks_and_density(patient, answer.density),

@@ -85,7 +85,6 @@ def list_derived(answer: Personalization) -> list[Row]:
     speed = f"assumed front speed of {FRONT_SPEED * DAYS_PER_YEAR:.0f} mm/year"
     return [
         ("width of the front, √(D/ρ) = μ₁/μ₂", f"{found.mu1 / found.mu2:.1f} mm"),
-        *_list_tissue(answer),
         (f"diffusivity D in white matter, by an {speed}", f"{found.diffusivity:.3g} mm²/day"),
         ("proliferation ρ, likewise", f"{found.proliferation:.3g} per day"),
         ("duration T until the scan, likewise", f"{found.duration:.0f} days"),
@@ -93,14 +92,17 @@ def list_derived(answer: Personalization) -> list[Row]:
     ]
 
 
-def _list_tissue(answer: Personalization) -> list[Row]:
-    """What the inside of the visible tumor is, which no image shows: how probable each guess is."""
+def tell_tissue(answer: Personalization) -> str:
+    """What the inside of the visible tumor may be, and how probable that is; empty where there was one guess only."""
     if answer.posterior is None or len(answer.tumor_losses) < 2:
-        return []
+        return ""
     shares = answer.posterior.tissue
-    said = [f"{TISSUES[guess]} {_roughly(shares.get(guess))}" for guess in answer.tumor_losses]
-    taken = f"; the answer is of {TISSUES[answer.tumor_tissue]}" if answer.tumor_tissue in TISSUES else ""
-    return [("tissue inside the visible tumor, which no image shows", f"{', '.join(said)}{taken}")]
+    said = [f"{TISSUES[guess]} ({_roughly(shares.get(guess))})" for guess in answer.tumor_losses]
+    taken = f" The answer is of {TISSUES[answer.tumor_tissue]}." if answer.tumor_tissue in TISSUES else ""
+    return (
+        "Inside the visible tumor no image shows the tissue. Intervals and maps count two guesses by how probable they "
+        f"are: {', '.join(said)}.{taken}"
+    )
 
 
 def _roughly(share: float | None) -> str:

@@ -136,7 +136,7 @@ def test_parameters_come_with_intervals_where_there_are_any(pages: dict[str, Pag
     with_intervals = pages["sampled"].section("parameters").text
     assert "7.0 mm" in with_intervals and "6.2 to 8.2 mm" in with_intervals and "5.2 to 9.2 mm" in with_intervals
     assert "no credible intervals" not in with_intervals
-    assert "as in the atlas 70%, white matter throughout 30%" in with_intervals
+    assert "as in the atlas (70%), white matter throughout (30%)" in with_intervals
     assert "no credible intervals" in pages["model"].section("parameters").text
     bars = [e for e in pages["sampled"].all("rect") if e.attributes.get("class") == "median"]
     assert len(bars) == 4
