@@ -175,11 +175,11 @@ def test_a_tumor_between_two_groups_comes_with_a_warning() -> None:
     some = Ensemble([replace(TRUTH, mu1=float(number)) for number in range(1, 6)], density)
     best, agreement = representative(some, Ensemble(some.estimates[1:], density[1:]), np.zeros(5))
     assert best == 0 and agreement[0.1] == pytest.approx(0.5)  # half of each
-    posterior = SimpleNamespace(effective=100.0, agreement=agreement)
+    posterior = SimpleNamespace(effective=100.0, agreement=agreement, missed=())
     sampled, agreed = check_posterior(posterior)  # type: ignore[arg-type]
     assert (sampled.verdict, agreed.name, agreed.verdict) == ("pass", "posterior_agreement", "warn")
     for value, verdict in ((0.86, "warn"), (0.92, "pass")):  # .859 had a twin with a Dice of .72 with the truth
-        posterior = SimpleNamespace(effective=100.0, agreement={0.1: value})
+        posterior = SimpleNamespace(effective=100.0, agreement={0.1: value}, missed=())
         assert check_posterior(posterior)[1].verdict == verdict  # type: ignore[arg-type]
 
 
