@@ -173,9 +173,9 @@ def half_core(patient: Patient, other: Patient) -> Patient:
     return replace(patient, masks=Masks(core & (places < places[core].mean()), edema))
 
 
-def thicker_slices(patient: Patient, other: Patient) -> Patient:
-    """A header that claims slices of 1.3 times their thickness."""
-    affine = patient.t1.affine @ np.diag([1, 1, 1.3, 1.0])
+def thinner_slices(patient: Patient, other: Patient) -> Patient:
+    """A header that claims slices of three quarters of their thickness."""
+    affine = patient.t1.affine @ np.diag([1, 1, 0.75, 1.0])
     images: dict[str, Any] = {role: Volume(image.array, affine) for role, image in present(patient).items()}
     return replace(patient, **images)
 
@@ -214,7 +214,7 @@ CASES: dict[str, tuple[Break, str | None]] = {
     "masks 6 mm out of place": (out_of_place, "masks_in_place"),
     "edema with a margin": (with_margin, "flair_shows_outline"),
     "half of the core left out": (half_core, "t1gd_outside_core"),
-    "slices 1.3 times as thick": (thicker_slices, "registration_stretch"),
+    "slices three quarters as thick": (thinner_slices, "registration_stretch"),
     "wrong voxel size": (wrong_voxel_size, "registration_scale"),
     "facing backwards": (of_images(lambda array: array[:, ::-1]), "orientation"),
 }
