@@ -10,7 +10,7 @@ if its check warned or failed; `silent` counts those that ended without. Exit st
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from engine import InputError, load_anatomy
 from engine.command import compose
 from morph.ants import AntsRegistration
 from morph.inference import Brain, prepare_brain
+from morph.outlines import signed_distance
 from morph.patient import Patient, find_case, load_patient
 from morph.pipeline import run_pipeline
 from morph.posterior import PosteriorSettings
@@ -154,30 +155,23 @@ def thick_slices(patient: Patient, other: Patient) -> Patient:
     return replace(patient, **images, masks=masks, frame=Frame(affine, images["t1"].array.shape))
 
 
-def out_of_place(patient: Patient, other: Patient) -> Patient:
-    """Masks whose file lies 6 mm beside the images, in one direction after another."""
-    steps = np.round(6 / patient.t1.spacing / np.sqrt(3)).astype(int)
+def out_of_place(patient: Patient, other: Patient, shift: Sequence[float]) -> Patient:
+    """Masks whose file lies so far [mm along each axis] beside the images."""
+    steps = np.round(np.asarray(shift) / patient.t1.spacing).astype(int)
     return replace(patient, masks=Masks(*(np.roll(mask, steps, (0, 1, 2)) & patient.brain for mask in both(patient))))
 
 
-def with_margin(patient: Patient, other: Patient) -> Patient:
-    """A target volume as the edema: 7 mm around it."""
-    away = ndimage.distance_transform_edt(~patient.masks.edema, sampling=patient.t1.spacing)
-    return replace(patient, masks=Masks(patient.masks.core, (away <= 7) & patient.brain))
+def with_margin(patient: Patient, other: Patient, margin: float) -> Patient:
+    """A target volume as the edema: so far [mm] around it."""
+    wide = (signed_distance(patient.masks.edema, patient.t1.spacing) > -margin) & patient.brain
+    return replace(patient, masks=Masks(patient.masks.core, wide))
 
 
-def half_core(patient: Patient, other: Patient) -> Patient:
-    """Enhancing tumor that was left out of the core: half of it."""
+def half_core(patient: Patient, other: Patient, axis: int = 0) -> Patient:
+    """Enhancing tumor that was left out of the core: half of it, along an axis."""
     core, edema = both(patient)
-    places = np.indices(core.shape)[0]
+    places = np.indices(core.shape)[axis]
     return replace(patient, masks=Masks(core & (places < places[core].mean()), edema))
-
-
-def thinner_slices(patient: Patient, other: Patient) -> Patient:
-    """A header that claims slices of three quarters of their thickness."""
-    affine = patient.t1.affine @ np.diag([1, 1, 0.75, 1.0])
-    images: dict[str, Any] = {role: Volume(image.array, affine) for role, image in present(patient).items()}
-    return replace(patient, **images)
 
 
 def with_skull(patient: Patient, other: Patient) -> Patient:
@@ -187,9 +181,9 @@ def with_skull(patient: Patient, other: Patient) -> Patient:
     return replace(patient, t1=patient.t1.with_array(np.where(head & ~patient.brain, bright, patient.t1.array)))
 
 
-def wrong_voxel_size(patient: Patient, other: Patient) -> Patient:
-    """A header that claims voxels of 0.7 of their size."""
-    affine = patient.t1.affine @ np.diag([0.7, 0.7, 0.7, 1.0])
+def wrong_voxel_size(patient: Patient, other: Patient, shares: Sequence[float]) -> Patient:
+    """A header that claims voxels with these shares of their edges."""
+    affine = patient.t1.affine @ np.diag([*shares, 1.0])
     images: dict[str, Any] = {role: Volume(image.array, affine) for role, image in present(patient).items()}
     return replace(patient, **images)
 
@@ -211,11 +205,11 @@ CASES: dict[str, tuple[Break, str | None]] = {
     "cut off at the top, head tilted": (partial(cut_off, degrees=12), "brain_complete"),
     "slices of 5 mm": (thick_slices, "voxel_size"),
     "not skull-stripped": (with_skull, "brain_volume"),
-    "masks 6 mm out of place": (out_of_place, "masks_in_place"),
-    "edema with a margin": (with_margin, "flair_shows_outline"),
+    "masks 6 mm out of place": (partial(out_of_place, shift=(3.5, 3.5, 3.5)), "masks_in_place"),
+    "edema with a margin": (partial(with_margin, margin=7.0), "flair_shows_outline"),
     "half of the core left out": (half_core, "t1gd_outside_core"),
-    "slices three quarters as thick": (thinner_slices, "registration_stretch"),
-    "wrong voxel size": (wrong_voxel_size, "registration_scale"),
+    "slices three quarters as thick": (partial(wrong_voxel_size, shares=(1, 1, 0.75)), "registration_stretch"),
+    "wrong voxel size": (partial(wrong_voxel_size, shares=(0.7, 0.7, 0.7)), "registration_scale"),
     "facing backwards": (of_images(lambda array: array[:, ::-1]), "orientation"),
 }
 """Name -> how to break a case, and what the name of the check that must notice begins with or the refusal says."""

@@ -44,7 +44,7 @@ from rich.progress import track
 from scipy.stats import binom, kstest
 
 from engine import Atlas, load_anatomy
-from morph.averaging import shares_of
+from morph.averaging import refuse_few, shares_of
 from morph.evidence import Estimate, Evidence
 from morph.inference import Brain, estimate_tumor, majority, prepare_brain
 from morph.posterior import STARVED, NothingPossibleError, PosteriorSettings, describe_tumors, sample_tumors
@@ -156,7 +156,9 @@ def judge_case(work: tuple[int, int, dict[str, Any]]) -> dict[str, Any]:
     sampled = []
     for found, coarse, fine in search(case, brain, RefinementSettings(settings["search"], 0, seed=number)):
         with suppress(NothingPossibleError):
-            sampled.append(sample_tumors(case.drawn, coarse, fine, found, sampling, PRIOR.size))
+            tumors = sample_tumors(case.drawn, coarse, fine, found, sampling, PRIOR.size)
+            refuse_few(tumors)
+            sampled.append(tumors)
     if not sampled:
         return {"ranks": {}, "effective": 0.0}
     shares = shares_of(sampled)

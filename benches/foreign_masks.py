@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from broken import half_core, out_of_place, with_margin
 from report import arguments, machine, publish
 from rich.console import Console
 from rich.progress import track
@@ -69,21 +69,15 @@ def main() -> None:
     publish("Foreign masks", {"machine": machine(), "brains": brains_looked_at, "masks": rows}, settings.json)
 
 
-def misdrawn(patient: Patient, distances: list[NDArray]) -> Iterator[tuple[str, Patient]]:
+def misdrawn(patient: Patient) -> Iterator[tuple[str, Patient]]:
     """Masks that are about right: shifted along each axis, the edema with a margin, half of the core left out."""
-    core, edema = patient.masks.core, patient.masks.edema
     for length in SHIFTS:
-        for axis in range(3):
-            for step in np.round(length / patient.t1.spacing[axis]).astype(int) * np.array([1, -1]):
-                masks = Masks(*(np.roll(mask, step, axis) & patient.brain for mask in (core, edema)))
-                yield f"shifted by {length:g} mm", replace(patient, masks=masks)
+        for shift in (*np.diag([length] * 3), *np.diag([-length] * 3)):
+            yield f"shifted by {length:g} mm", out_of_place(patient, patient, shift)
     for margin in MARGINS:
-        wide = (distances[1] > -margin) & patient.brain
-        yield f"edema with a margin of {margin:g} mm", replace(patient, masks=Masks(core, wide))
+        yield f"edema with a margin of {margin:g} mm", with_margin(patient, patient, margin)
     for axis in range(3):
-        middle = np.argwhere(core).mean(axis=0)[axis]
-        half = core & (np.indices(core.shape)[axis] < middle)
-        yield "half of the core left out", replace(patient, masks=Masks(half, edema))
+        yield "half of the core left out", half_core(patient, patient, axis)
 
 
 def variants(whole: Patient, brains: list[Patient]) -> Iterator[tuple[str, Patient]]:
@@ -95,7 +89,7 @@ def variants(whole: Patient, brains: list[Patient]) -> Iterator[tuple[str, Patie
     distances = [signed_distance(mask, patient.t1.spacing) for mask in (core, edema)]
     for move in MOVES:
         yield "right, moved", replace(patient, masks=Masks(*(distance > -move for distance in distances)))
-    yield from misdrawn(patient, distances)
+    yield from misdrawn(patient)
     yield "core and edema exchanged", replace(patient, masks=Masks(edema & ~core, edema))
     for other in brains:
         for step in (1, -1):

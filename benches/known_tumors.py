@@ -20,8 +20,8 @@ from morph.displacement import at_points, moved_volume
 from morph.inference import Brain
 from morph.outlines import Drawn
 from morph.prior import PRIOR
-from morph.resample import average_onto, bounding_box, cut, resample, spread_density
-from morph.scene import atlas_of, atlases_of
+from morph.resample import bounding_box, cut, resample, spread_density
+from morph.scene import atlases_of
 from morph.tissue import Tissue, classify, normalized, show_tumor_as_tissue, show_tumor_as_white_matter
 from morph.twin import SMALLEST_CORE
 from morph.twin_images import DEVIATION, draw_outline
@@ -68,7 +68,8 @@ def make_case(seed: int, number: int, settings: dict[str, Any], brain: Brain) ->
     """
     known = settings["anatomy"] == "known"
     t1, tissue = (None, None) if known else misplace(brain, random_stream(seed, number, ERRORS))
-    true = brain.fine if tissue is None else place(tissue, brain.fine.grid)
+    factor = round(brain.coarse.grid.spacing / brain.fine.grid.spacing)
+    true = brain.fine if tissue is None else atlases_of(tissue, brain.fine.grid, factor)[1]
     row = accept_rows(range(number, number + 1), seed, "converged", true, PRIOR, choose_backend("cpu"))[0][0]
     drawn, thresholds = draw(row["density"].astype(np.float32), true, random_stream(seed, number), settings)
     tumor, origin = row["parameters"], true.grid.to_world(row["parameters"].origin)
@@ -76,7 +77,6 @@ def make_case(seed: int, number: int, settings: dict[str, Any], brain: Brain) ->
     truth |= {"core_threshold": thresholds[0], "edema_threshold": thresholds[1]}
     if t1 is None:
         return Case(truth, drawn, [(brain.coarse, brain.fine)])
-    factor = round(brain.coarse.grid.spacing / brain.fine.grid.spacing)
     anatomies = [atlases_of(guess, brain.fine.grid, factor) for guess in see_as_a_patients(t1, drawn, brain)]
     return Case(truth, replace(drawn, matter=matter_of(anatomies[0][1], drawn.core)), anatomies)
 
@@ -96,11 +96,6 @@ def around_the_brain(brain: Brain) -> list[Volume]:
     """The atlas' T1 and maps, cut to where the brain is and can be moved."""
     box = bounding_box(brain.t1.array > 0, ROOM)
     return [cut(volume, box) for volume in (brain.t1, *brain.maps)]
-
-
-def place(tissue: Tissue, grid: Grid) -> Atlas:
-    """A brain on a grid."""
-    return atlas_of([average_onto(m, grid) for m in tissue.maps], grid)
 
 
 def see_as_a_patients(t1: Volume, drawn: Drawn, brain: Brain) -> list[Tissue]:

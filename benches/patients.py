@@ -90,7 +90,7 @@ def score(case: Path, out: Path, wall: float) -> dict[str, Any]:
         "objections": [check["name"] for check in answer["checks"] if check["verdict"] != "pass"],
         "method": answer["method"],
         "tumor_tissue": answer["tumor_tissue"],
-        "white_matter": (answer["posterior"] or {}).get("tissue_probability", {}).get("white_matter"),
+        "white_matter_probability": (answer["posterior"] or {}).get("tissue_probability", {}).get("white_matter"),
         "mu1": parameters["mu1"],
         "mu2": parameters["mu2"],
         "outside_brain": int(np.count_nonzero(density[t1 <= 0])),

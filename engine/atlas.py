@@ -11,7 +11,7 @@ the paper's origin ranges cover the brain.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -134,9 +134,14 @@ def place(anatomy: Anatomy, grid: Grid) -> Atlas:
     corners = placed.from_world(_corners(anatomy.affine, low, high))
     if corners.min() < -1e-9 or corners.max() > 1 + 1e-9:
         raise InputError(f"the brain does not fit into a grid of {placed.extent} mm: use a larger one")
+    return atlas_of(maps, placed, anatomy.name)
+
+
+def atlas_of(maps: Sequence[NDArray[np.float32]], grid: Grid, name: str) -> Atlas:
+    """A brain from white matter, gray matter and CSF, (x, y, z) each on a grid, which may sum to over 1."""
     total = np.maximum(sum(maps), 1.0)
     white, gray, csf = (np.clip(m / total, 0, 1) for m in maps)
-    return Atlas(white, gray, csf, placed, anatomy.name)
+    return Atlas(white, gray, csf, grid, name)
 
 
 def box_average(values: NDArray[np.float32], affine: NDArray[np.float64], grid: Grid) -> NDArray[np.float32]:

@@ -127,9 +127,14 @@ def check_patient_fit(
     checks = []
     for name, threshold, mask in (("core", fit.core_threshold, core), ("edema", fit.edema_threshold, edema)):
         shown = density >= threshold
-        dice = 2 * int((shown & mask).sum()) / max(int(shown.sum() + mask.sum()), 1)
-        checks.append(at_least(f"patient_{name}", dice, 0.6, 0.3, f"Dice of the delivered and the visible {name}"))
+        overlap = dice(shown, mask)
+        checks.append(at_least(f"patient_{name}", overlap, 0.6, 0.3, f"Dice of the delivered and the visible {name}"))
     return checks
+
+
+def dice(one: NDArray[np.bool_], two: NDArray[np.bool_]) -> float:
+    """Dice of two masks, (x, y, z), 0 of empty ones."""
+    return 2 * int((one & two).sum()) / max(int(one.sum() + two.sum()), 1)
 
 
 def check_ranges(estimate: Estimate) -> list[Check]:

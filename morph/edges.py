@@ -49,7 +49,7 @@ def check_edges(patient: Patient) -> list[Check]:
         unit = "in standard deviations of the brain,"
         edge = f"FLAIR just inside the edema less just outside (drawn with a margin?), {unit}"
         place = f"contrast of FLAIR at the edema's outline less the best {MOVE:g} mm away (masks not in place?), {unit}"
-        step, lead = edge_contrast(patient), lead_in_place(patient)
+        step, lead = edge_contrast(patient), lead_over_moved(patient)
         checks.append(at_least("flair_shows_outline", step, EDGE, -np.inf, edge))
         if lead is not None:
             checks.append(at_least("masks_in_place", lead, IN_PLACE, -np.inf, place))
@@ -72,7 +72,7 @@ def edge_contrast(patient: Patient) -> float:
     return float(np.median(image[inner]) - np.median(image[outer])) / width
 
 
-def lead_in_place(patient: Patient) -> float | None:
+def lead_over_moved(patient: Patient) -> float | None:
     """How much more FLAIR differs inside and around the edema than inside and around a moved one [likewise].
 
     The mean inside less that in a ring around, both in the brain, less the highest of the outline moved along an axis;

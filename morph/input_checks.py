@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from morph.alignment import check_images, check_series
 from morph.appearance import core_contrast, flair_contrast, flair_outside, largest_end, t1_contrast
-from morph.checks import Check, at_least, at_most
+from morph.checks import Check, at_least, at_most, dice
 from morph.edges import check_edges
 from morph.foci import SPECK, Foci
 from morph.nesting import nesting
@@ -170,18 +169,12 @@ def check_tissue(warped: Tissue, seen: Tissue, hidden: NDArray[np.bool_]) -> lis
     to .87, that of all tissue .92; of maps of which two are exchanged one or the other is below .2 or .67.
     """
     rejected = 0.7 if seen.source == "given" else -np.inf  # maps that are exchanged, not a brain that is hard to map
-    white = dice((t.white_matter.array > 0.5) & ~hidden for t in (seen, warped))
-    tissue = dice(t.matter & ~hidden for t in (seen, warped))
+    white = dice(*((t.white_matter.array > 0.5) & ~hidden for t in (seen, warped)))
+    tissue = dice(*(t.matter & ~hidden for t in (seen, warped)))
     return [
         at_least("registration_white_matter", white, 0.6, 0.3, "Dice of the atlas' white matter and the T1's"),
         at_least("registration_tissue", tissue, 0.8, rejected, "Dice of the atlas' white and gray matter and the T1's"),
     ]
-
-
-def dice(masks: Iterable[NDArray[np.bool_]]) -> float:
-    """Dice of two masks, 0 for empty ones."""
-    one, two = masks
-    return 2 * int((one & two).sum()) / max(int(one.sum() + two.sum()), 1)
 
 
 def check_masks(visible: NDArray[np.bool_], matter: NDArray[np.bool_]) -> Check:

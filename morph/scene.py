@@ -6,7 +6,7 @@ warp to be shown. `space=atlas` is the published way: the masks go to the atlas 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from engine import Atlas, Grid, InputError
-from engine.atlas import BRAIN_CENTER
+from engine.atlas import BRAIN_CENTER, atlas_of
 from engine.grid import block_mean
 from morph.evidence import Estimate, Evidence
 from morph.inference import Brain, majority
@@ -150,14 +150,8 @@ def patient_scene(patient: Patient, warp: Warp, brain: Brain, tissue: Tissue, dr
 def atlases_of(tissue: Tissue, grid: Grid, factor: int) -> tuple[Atlas, Atlas]:
     """A brain on a grid whose voxels are `factor` times as wide, and on the grid itself."""
     maps = [average_onto(m, grid) for m in tissue.maps]
-    return atlas_of([block_mean(m, factor) for m in maps], grid.coarsened(factor)), atlas_of(maps, grid)
-
-
-def atlas_of(maps: Sequence[NDArray[np.float32]], grid: Grid) -> Atlas:
-    """A brain from white matter, gray matter and CSF, (x, y, z) each on a grid, that may sum to more than 1."""
-    total = np.maximum(sum(maps), 1)
-    white, gray, csf = (np.clip(m / total, 0, 1) for m in maps)
-    return Atlas(white, gray, csf, grid, "patient")
+    coarse = atlas_of([block_mean(m, factor) for m in maps], grid.coarsened(factor), "patient")
+    return coarse, atlas_of(maps, grid, "patient")
 
 
 def working_grid(patient: Patient, grid: Grid) -> Grid:

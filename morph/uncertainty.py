@@ -75,7 +75,7 @@ class Posterior:
         return {"density_mean": self.density_mean, "density_std": self.density_std, **exceeded}
 
     def describe(self) -> dict[str, Any]:
-        """What parameters.json says of it."""
+        """What parameters.json says of it; `simulations` are those of the fine grid, of all guesses."""
         intervals = {
             name: {"median": one.median, "interval_50": list(one.half), "interval_90": list(one.most)}
             for name, one in self.intervals.items()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from engine import Atlas, simulate
 from morph.averaging import Guess, find_posterior, interval, shares_of, weigh
 from morph.checks import check_posterior
 from morph.ensemble import Ensemble
 from morph.evidence import Estimate
-from morph.posterior import NothingPossibleError, PosteriorSettings, describe_tumors
+from morph.outlines import Drawn
+from morph.posterior import NothingPossibleError, PosteriorSettings, Tumors, describe_tumors, sample_tumors
 from morph.scene import Scene
 from tests.morph.known_tumor import TRUTH, known_scene
 from tests.morph.test_solve import two_anatomies
@@ -98,29 +101,19 @@ def test_intervals_and_ensemble_hold_the_tumors_of_both(
     assert min(a.median for a in alone) <= both.median <= max(a.median for a in alone)
     candidates, members = sorted(grown, key=lambda one: -len(one.estimates))
     assert len(members.estimates) == 10 and any(fit.estimate is e for e in candidates.estimates)
-    delivered = scene.fine.fit(fit.estimate, posterior.density_mean.array * 0 + delivered_by(scene, fit.estimate))
-    assert delivered.loss == pytest.approx(fit.loss, abs=1e-6)
-
-
-def delivered_by(scene: Scene, estimate: Estimate) -> np.ndarray:
-    """The density of a tumor in the anatomy of a scene."""
-    from engine import simulate
-
-    return simulate([estimate.parameters()], scene.fine.atlas).density[0]
+    density = simulate([fit.estimate.parameters()], scene.fine.atlas).density[0]
+    assert scene.fine.fit(fit.estimate, density).loss == pytest.approx(fit.loss, abs=1e-6)
 
 
 def test_an_anatomy_where_nothing_is_possible_does_not_count(
     found: list[tuple[Scene, Estimate]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from morph import averaging
-
-    def sample(*asked: object) -> object:
-        if asked[1] is found[0][0].coarse.atlas:
+    def sample(drawn: Drawn, coarse: Atlas, *asked: Any) -> Tumors:
+        if coarse is found[0][0].coarse.atlas:
             raise NothingPossibleError("no tumor around the one that was found is possible")
-        return averaging.__dict__["sampled"](*asked)
+        return sample_tumors(drawn, coarse, *asked)
 
-    monkeypatch.setattr(averaging, "sampled", averaging.sample_tumors, raising=False)
-    monkeypatch.setattr(averaging, "sample_tumors", sample)
+    monkeypatch.setattr("morph.averaging.sample_tumors", sample)
     (only,) = weigh(found, SETTINGS)
     assert only.scene is found[1][0] and only.weights.sum() == pytest.approx(1)
     with pytest.raises(NothingPossibleError, match="no tumor around"):
