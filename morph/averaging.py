@@ -2,12 +2,11 @@
 
 Tumors are sampled in each anatomy (`morph.posterior`). Each anatomy counts by its evidence: how probable the outlines
 are under it, all its tumors taken together, with equal odds beforehand. One in which a few tumors fit well can count
-for less than one in which many fit fairly well. Intervals come from all sampled tumors, maps from some of them, drawn
-by weight: the ensemble.
+for less than one in which many fit fairly well. Intervals and maps come from all tumors by their weights.
 
-The tumor that is delivered is the one that agrees best with all of the ensemble and with the masks, so that as little
-as possible is lost whichever of them is the true one (`morph.ensemble`). It is one of them or, mostly, the tumor at the
-mean of a sample or its most probable one: in five dimensions few of some dozens lie near the middle.
+The tumor that is delivered is the one that agrees best with all of these and with the masks, so that as little as
+possible is lost whichever of them is the true one (`morph.ensemble`). It is one of them or the tumor at the mean of a
+sample: in five dimensions few of some hundreds lie near the middle.
 
 Source: Hoeting, Madigan, Raftery and Volinsky, Bayesian model averaging: a tutorial, Statistical Science 14 (1999)
 382-417.
@@ -21,27 +20,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import random_stream
-from morph.ensemble import Ensemble, grow_ensemble, held_against, representative
+from engine import simulate
+from morph.ensemble import Ensemble, joined, representative
 from morph.evidence import Estimate, Fit
-from morph.posterior import (
-    MEMBERS,
-    STARVED,
-    NothingPossibleError,
-    PosteriorSettings,
-    Tumors,
-    describe_tumors,
-    sample_tumors,
-)
+from morph.posterior import STARVED, NothingPossibleError, PosteriorSettings, Tumors, describe_tumors, sample_tumors
 from morph.prior import log_prior
-from morph.sampler import normalized, pick, quantiles
+from morph.sampler import normalized, quantiles
 from morph.scene import Scene
 from morph.uncertainty import LEVELS, Interval, Posterior
 from morph.volume import Volume
 
 QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
 MATTERS = 0.05
-"""Share from which on it matters how well an anatomy was sampled (ours)."""
+"""Share from which on a tumor of an anatomy may be delivered, and it matters how well it was sampled (ours)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,23 +55,6 @@ class Guess:
         return float(self.weights.sum())
 
 
-@dataclass(frozen=True, eq=False)
-class Candidates:
-    """Tumors that may be delivered.
-
-    Attributes:
-        tumors: on the fine grid.
-        fits: the same, held against the masks.
-        scenes: the anatomy of each.
-        ensemble: those of them that were drawn by weight.
-    """
-
-    tumors: Ensemble
-    fits: list[Fit]
-    scenes: list[Scene]
-    ensemble: Ensemble
-
-
 def find_posterior(
     found: Sequence[tuple[Scene, Estimate]], settings: PosteriorSettings
 ) -> tuple[Scene, Fit, Posterior]:
@@ -97,14 +71,17 @@ def find_posterior(
     """
     guesses = weigh(found, settings)
     where = np.logical_or.reduce([guess.scene.fine.atlas.tissue for guess in guesses])
-    grown = grow_candidates(guesses, where, settings)
-    losses = np.array([fit.loss for fit in grown.fits])
-    best, agreement = representative(grown.tumors, grown.ensemble, losses)
-    scene = grown.scenes[best]
-    posterior = summarize(guesses, grown.ensemble, where, scene, settings.seed)
+    ensemble = joined([gather(guess, where) for guess in guesses])
+    probable = [guess.scene for guess in guesses if guess.share >= MATTERS]
+    fits = zip(ensemble.held_against_masks(where), ensemble.scenes, strict=True)
+    losses = np.array([fit.loss if scene in probable else np.inf for fit, scene in fits])
+    best, agreement = representative(ensemble, losses)
+    scene = ensemble.scenes[best]
+    posterior = summarize(guesses, ensemble, where, scene, settings.seed)
     sampled = [guess.scene for guess in guesses]
     missed = tuple(scene.tumor_tissue for scene, _ in found if scene not in sampled)
-    return scene, grown.fits[best], replace(posterior, agreement=agreement, missed=missed)
+    (fit,) = scene.fine.compare([ensemble.estimates[best]])
+    return scene, fit, replace(posterior, agreement=agreement, missed=missed)
 
 
 def weigh(found: Sequence[tuple[Scene, Estimate]], settings: PosteriorSettings) -> list[Guess]:
@@ -145,33 +122,21 @@ def shares_of(sampled: Sequence[Tumors]) -> NDArray[np.float64]:
     return normalized(np.array([tumors.sample.log_evidence for tumors in sampled]))
 
 
-def with_centers(tumors: Tumors, drawn: NDArray[np.int64]) -> list[Estimate]:
-    """The tumors of these numbers, and before them the mean, if possible, and the most probable one.
-
-    The latter only where it is not one of those that were drawn, which are not compared with themselves.
-    """
-    mapping, sample = tumors.mapping, tumors.sample
-    best = int(np.argmax(sample.log_density))
-    places = sample.places[drawn if best in drawn else [best, *drawn]]
-    is_possible = np.isfinite(log_prior(*mapping.estimate(sample.mean), mapping.fine))
-    return [mapping.meant(place) for place in ([sample.mean, *places] if is_possible else places)]
-
-
-def grow_candidates(guesses: Sequence[Guess], where: NDArray[np.bool_], settings: PosteriorSettings) -> Candidates:
-    """The ensemble and the tumors in the middle of each guess, over the voxels `where` (x, y, z)."""
-    weights = np.concatenate([guess.weights for guess in guesses])
-    drawn = pick(weights, settings.members, random_stream(settings.seed, MEMBERS))
-    ends = np.cumsum([0, *(len(guess.weights) for guess in guesses)])
-    grown, members, fits, scenes = [], [], [], []
-    for guess, first, end in zip(guesses, ends, ends[1:], strict=False):
-        chosen = drawn[(drawn >= first) & (drawn < end)] - first
-        if len(chosen):
-            some = grow_ensemble(with_centers(guess.tumors, chosen), guess.scene.fine.atlas, where)
-            grown.append(some)
-            members.append(some.last(len(chosen)))
-            fits += held_against(some, guess.scene, where)
-            scenes += [guess.scene] * len(some.estimates)
-    return Candidates(Ensemble.of(grown), fits, scenes, Ensemble.of(members))
+def gather(guess: Guess, where: NDArray[np.bool_]) -> Ensemble:
+    """The tumors of a guess that carry weight, over the voxels `where` (x, y, z), and the one at their mean."""
+    tumors, atlas = guess.tumors, guess.scene.fine.atlas
+    kept = tumors.sample.weights[tumors.kept]
+    estimates = [tumors.mapping.meant(place) for place in tumors.sample.places[tumors.kept]]
+    density, weights = tumors.density, guess.share * kept / kept.sum()
+    mean = tumors.sample.mean
+    if np.isfinite(log_prior(*tumors.mapping.estimate(mean), tumors.mapping.fine)):
+        estimates.append(tumors.mapping.meant(mean))
+        (middle,) = simulate([estimates[-1].parameters()], atlas).density
+        density = np.concatenate([density, middle[atlas.tissue].astype(np.float16)[None]])
+        weights = np.append(weights, 0.0)
+    everywhere = np.zeros((len(density), np.count_nonzero(where)), dtype=np.float16)
+    everywhere[:, atlas.tissue[where]] = density
+    return Ensemble(estimates, [guess.scene] * len(estimates), everywhere, weights)
 
 
 def summarize(
@@ -184,19 +149,17 @@ def summarize(
         field[where] = values
         return scene.deliver(field)
 
-    density = ensemble.density
     described = [describe_tumors(guess.tumors, guess.scene.to_world, seed) for guess in guesses]
     numbers = {name: np.concatenate([one[name] for one in described]) for name in described[0]}
     numbers["mu1"] = numbers["mu1"] * scene.scale
     weights = np.concatenate([guess.weights for guess in guesses])
     return Posterior(
-        density_mean=show(density.mean(axis=0)),
-        density_std=show(density.std(axis=0)),
-        probability={level: show((density > level).mean(axis=0)) for level in LEVELS},
+        density_mean=show(ensemble.mean),
+        density_std=show(ensemble.deviation),
+        probability={level: show(ensemble.exceedance(level)) for level in LEVELS},
         intervals={name: interval(values, weights) for name, values in numbers.items()},
         agreement={},
         effective=min(guess.tumors.sample.effective for guess in guesses if guess.share >= MATTERS),
-        members=len(ensemble.estimates),
         numbers=numbers,
         weights=weights,
         tissue={guess.scene.tumor_tissue: guess.share for guess in guesses},

@@ -131,11 +131,13 @@ class Judgment:
     Attributes:
         log_likelihood: with the thresholds averaged over.
         core: log likelihood of the core's outline at each of its thresholds, (m,); `edema` likewise.
+        density: the tumor's, over the tissue of the grid, (n,).
     """
 
     log_likelihood: float
     core: NDArray[np.float64]
     edema: NDArray[np.float64]
+    density: NDArray[np.float16]
 
 
 class Outlines:
@@ -158,7 +160,7 @@ class Outlines:
         """A density over the tissue of the grid, (n,)."""
         core, edema = self.core.log_likelihoods(values), self.edema.log_likelihoods(values)
         total = sum(float(logsumexp(logs)) - np.log(len(logs)) for logs in (core, edema))
-        return Judgment(total, core, edema)
+        return Judgment(total, core, edema, values.astype(np.float16))
 
 
 def signed_distance(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.float32]:

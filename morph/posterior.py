@@ -22,7 +22,7 @@ from morph.log_posterior import Judge, LogPosterior, most_probable
 from morph.outlines import Drawn, Judgment, Outlines
 from morph.prior import possible_sizes
 from morph.refine import STEPS
-from morph.sampler import NoneFoundError, Proposal, Sample, explore, normalized
+from morph.sampler import NoneFoundError, Proposal, Sample, explore, heaviest, normalized
 from morph.space_mapping import SpaceMapping, map_space
 
 AROUND: Proposal = np.zeros(len(STEPS)), 0.4**2 * np.eye(len(STEPS))
@@ -31,10 +31,12 @@ FIRST_SHARE = 4
 """The first sample has this many times fewer simulations than the second (ours)."""
 FINE_ROUND = 50
 """Simulations of a round on the fine grid, at least (ours)."""
+NEGLIGIBLE = 0.01
+"""Weight of the lightest tumors, all together, whose densities are not kept: about half of all (ours)."""
 STARVED = 10.0
 """Effective tumors below which intervals and maps would be those of a few points, and none are given (ours)."""
-SAMPLING, MEMBERS, THRESHOLDS, FIRST, CENTER, FINE = 0, 1, 2, 3, 4, 5
-"""Counters of the random streams; `MEMBERS` is that of `morph.averaging`."""
+SAMPLING, THRESHOLDS, FIRST, CENTER, FINE = 0, 2, 3, 4, 5
+"""Counters of the random streams."""
 
 
 class NothingPossibleError(InputError):
@@ -51,7 +53,6 @@ class PosteriorSettings:
         rounds: that they are spread over; each learns from those before.
         fine_simulations: on the fine grid, which count. All three go on up to `morph.sampler.LONGEST` times as far
             where they are worth too few.
-        members: tumors of the fine grid, of all anatomies, that the maps come from.
         observations: independent ones that an outline is taken to be worth, see `morph.outlines`; fewer are less sure
             (ours: chosen on 34 known tumors of `benches/calibration.py seed=15 correlation=17` and the twenty digital
             twins of `benches/twins.py`, for which 8 to 10 do about as well).
@@ -61,19 +62,18 @@ class PosteriorSettings:
     simulations: int = 1000
     rounds: int = 10
     fine_simulations: int = 300
-    members: int = 40
     observations: float = 9.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be sampled."""
-        enough = self.rounds >= 1 and self.simulations >= 10 * self.rounds and self.members >= 10
+        enough = self.rounds >= 1 and self.simulations >= 10 * self.rounds
         if not (enough and self.fine_simulations >= FINE_ROUND and 1 <= self.observations < np.inf):
             raise InputError(
                 f"posterior with simulations={self.simulations}, rounds={self.rounds}, "
-                f"fine_simulations={self.fine_simulations}, members={self.members}, observations={self.observations}: "
-                "rounds must be >= 1, simulations at least ten times as many, fine_simulations >= "
-                f"{FINE_ROUND}, members >= 10 and observations finite and >= 1"
+                f"fine_simulations={self.fine_simulations}, observations={self.observations}: rounds must be >= 1, "
+                f"simulations at least ten times as many, fine_simulations >= {FINE_ROUND}, and observations finite "
+                "and >= 1"
             )
 
 
@@ -86,6 +86,8 @@ class Tumors:
         outlines: that they were sampled for.
         sample: see `morph.sampler`.
         core: log likelihood of each at each threshold of the core, (n, m); `edema` likewise.
+        kept: numbers of those that carry all but `NEGLIGIBLE` of the weight, (k,), the heaviest first.
+        density: of these, over the tissue of the fine grid, (k, voxels).
     """
 
     mapping: SpaceMapping
@@ -93,6 +95,8 @@ class Tumors:
     sample: Sample
     core: NDArray[np.float64]
     edema: NDArray[np.float64]
+    kept: NDArray[np.int64]
+    density: NDArray[np.float16]
 
 
 def sample_tumors(
@@ -162,7 +166,9 @@ def _sample(
         np.array([np.full(len(o.thresholds), -np.inf) if j is None else getattr(j, name) for j in seen])
         for name, o in (("core", outlines.core), ("edema", outlines.edema))
     )
-    return Tumors(log_posterior.mapping, outlines, sample, core, edema)
+    kept = heaviest(sample.weights, 1 - NEGLIGIBLE)
+    density = np.array([judgment.density for n in kept if (judgment := seen[n]) is not None])
+    return Tumors(log_posterior.mapping, outlines, sample, core, edema, kept, density)
 
 
 def describe_tumors(

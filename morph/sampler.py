@@ -81,6 +81,12 @@ def pick(weights: Values, count: int, rng: np.random.Generator) -> NDArray[np.in
     return np.minimum(np.searchsorted(np.cumsum(weights), levels), len(weights) - 1)
 
 
+def heaviest(weights: Values, share: float) -> NDArray[np.int64]:
+    """Numbers of the fewest points that carry a share of all weight (n,), the heaviest first."""
+    order = np.argsort(-weights, kind="stable")
+    return order[: int(np.searchsorted(np.cumsum(weights[order]), share)) + 1]
+
+
 def quantiles(values: Values, weights: Values, levels: Values) -> Values:
     """Weighted quantiles of one number (n,) of every point."""
     order = np.argsort(values, kind="stable")

@@ -14,7 +14,7 @@ from morph.volume import Volume
 LEVELS = (0.01, 0.1, 0.5)
 """Densities whose exceedance has a map."""
 AGREED = (0.01, 0.1, 0.8)
-"""Densities at which members are compared: the paper's thresholds."""
+"""Densities at which tumors are compared: the paper's thresholds."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,15 @@ class Posterior:
     """What the outlines leave open.
 
     Attributes:
-        density_mean: mean density of the ensemble, on the patient's T1; `density_std` its standard deviation.
+        density_mean: mean density of the sampled tumors, on the patient's T1; `density_std` its standard deviation.
         probability: density -> probability that it is exceeded, on the T1, for each of `LEVELS`.
         intervals: of mu1 [mm], mu2, origin_x, origin_y, origin_z [mm, patient's world], core_threshold,
             edema_threshold.
-        agreement: density -> mean Dice of the delivered tumor with the other members, for each of `AGREED`: about the
+        agreement: density -> mean Dice of the delivered tumor with the others, for each of `AGREED`: about the
             Dice that the truth may be expected to give, were the model right (a little high: the tumor was chosen for
             it).
         effective: how many independent simulations the weighted ones are worth, of the guess that was sampled worst
             (see `tissue`; of those that count for anything).
-        members: tumors that the maps come from.
         numbers: the same as in `intervals` for every sampled tumor, (n,) each.
         weights: of these tumors, (n,), sum 1.
         tissue: how probable each guess is of what the visible tumor is taken for (see `morph.tissue`), sum 1;
@@ -59,7 +58,6 @@ class Posterior:
     intervals: dict[str, Interval]
     agreement: dict[float, float]
     effective: float
-    members: int
     numbers: dict[str, NDArray[np.float64]]
     weights: NDArray[np.float64]
     tissue: dict[str, float]
@@ -85,7 +83,6 @@ class Posterior:
             "expected_dice": {f"{level:g}": value for level, value in self.agreement.items()},
             "effective": self.effective,
             "simulations": len(self.weights),
-            "members": self.members,
             "tissue_probability": self.tissue,
         }
 

@@ -77,7 +77,7 @@ def tiny_command(monkeypatch: pytest.MonkeyPatch, brain: Brain) -> Callable[...,
 
     quick = ["weights=none", "refinement.evaluations=24", "refinement.fine_evaluations=0"]
     quick += ["posterior.simulations=240", "posterior.rounds=6", "posterior.fine_simulations=60"]
-    quick += ["posterior.members=10", "posterior.observations=14"]
+    quick += ["posterior.observations=14"]
     monkeypatch.setattr(run.KeptRegistration, "register", lambda self, *images: SamePlace())
     monkeypatch.setattr(run, "prepare_brain", lambda anatomy, weights: brain)
     monkeypatch.setattr(run, "load_anatomy", tiny_anatomy)

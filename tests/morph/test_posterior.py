@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
@@ -9,28 +10,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from engine import Atlas, InputError, random_stream, simulate
-from morph.averaging import find_posterior, with_centers
+from engine import Atlas, InputError, simulate
+from morph.averaging import Guess, find_posterior, gather
 from morph.checks import check_posterior
-from morph.ensemble import Ensemble, grow_ensemble, held_against, representative
+from morph.ensemble import Ensemble, joined, representative
 from morph.evidence import Estimate, Fit
 from morph.log_posterior import LogPosterior
 from morph.outlines import Drawn, Outlines
-from morph.posterior import (
-    MEMBERS,
-    NothingPossibleError,
-    PosteriorSettings,
-    Tumors,
-    describe_tumors,
-    sample_tumors,
-)
+from morph.posterior import NothingPossibleError, PosteriorSettings, describe_tumors, sample_tumors
 from morph.refine import STEPS
-from morph.sampler import pick, quantiles
+from morph.sampler import quantiles
 from morph.scene import Scene
 from morph.uncertainty import AGREED, LEVELS, Posterior
 from tests.morph.known_tumor import THRESHOLDS, TRUTH, known_scene
 
-SETTINGS = PosteriorSettings(simulations=600, rounds=8, fine_simulations=400, members=24, observations=14.0, seed=3)
+SETTINGS = PosteriorSettings(simulations=600, rounds=8, fine_simulations=400, observations=14.0, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -83,31 +77,12 @@ def test_the_maps_are_moments_of_one_ensemble(scene: Scene, answer: tuple[Fit, P
 
 
 def test_equal_seeds_give_equal_answers(scene: Scene) -> None:
-    short = replace(SETTINGS, simulations=300, rounds=6, members=10)
+    short = replace(SETTINGS, simulations=300, rounds=6)
     first, second = (find_posterior([(scene, TRUTH)], short)[1:] for _ in range(2))
     assert first[0] == second[0]
     delivered = simulate([first[0].estimate.parameters()], scene.fine.atlas).density[0]
     assert first[0].loss == pytest.approx(scene.fine.fit(first[0].estimate, delivered).loss)
     np.testing.assert_array_equal(first[1].density_mean.array, second[1].density_mean.array)
-
-
-def test_the_most_probable_tumor_is_a_candidate_once(scene: Scene) -> None:
-    settings = replace(SETTINGS, members=10)
-    brief = replace(SETTINGS, simulations=120, rounds=4, fine_simulations=50)
-    tumors = sample_tumors(*seen_in(scene), TRUTH, brief)
-    best = int(np.argmax(tumors.sample.log_density))
-    alone = np.arange(len(tumors.sample.weights)) == best
-    for weights, count in (
-        (1.0 * alone, 11),
-        (~alone * tumors.sample.weights / tumors.sample.weights[~alone].sum(), 12),
-    ):
-        _, *others = drawn_from(replace(tumors, sample=replace(tumors.sample, weights=weights)), settings)
-        assert len(others) + 1 == count  # drawn by its weight, or put before those that were
-        assert_same_tumor(others[0], tumors.mapping.meant(tumors.sample.places[best]))
-
-
-def drawn_from(tumors: Tumors, settings: PosteriorSettings) -> list[Estimate]:
-    return with_centers(tumors, pick(tumors.sample.weights, settings.members, random_stream(settings.seed, MEMBERS)))
 
 
 def seen_in(scene: Scene) -> tuple[Drawn, Atlas, Atlas]:
@@ -140,58 +115,85 @@ def test_the_tumors_that_count_are_judged_on_the_fine_grid(scene: Scene, monkeyp
     assert np.isfinite(sample_tumors(*seen_in(scene), TRUTH, brief).sample.log_density).any()
 
 
-def test_the_delivered_tumor_agrees_best_with_the_others(scene: Scene) -> None:
+def test_densities_are_kept_of_the_tumors_that_carry_the_weight(scene: Scene) -> None:
     tumors = sample_tumors(*seen_in(scene), TRUTH, replace(SETTINGS, simulations=120, rounds=4))
-    mean, *others = drawn_from(tumors, replace(SETTINGS, members=10))
-    members = others[-10:]
-    middle = np.average(tumors.sample.places, axis=0, weights=tumors.sample.weights)
-    assert_same_tumor(mean, tumors.mapping.meant(middle))
-    candidates = grow_ensemble([mean, *members], scene.fine.atlas, scene.fine.atlas.tissue)
-    ensemble = Ensemble(members, candidates.density[1:])
-    best, agreement = representative(candidates, ensemble, np.zeros(11))
-    shown = candidates.density >= 0.1
-    others = [m for m, one in zip(shown[1:], members, strict=True) if one is not candidates.estimates[best]]
-    dice = np.mean([2 * (shown[best] & m).sum() / (shown[best].sum() + m.sum()) for m in others])
-    assert agreement[0.1] == pytest.approx(dice)
-    spared = np.where(np.arange(11) == best, 1.0, 0.0)
-    assert representative(candidates, ensemble, spared)[0] != best  # typical, but it explains the masks far worse
-    assert min(fit.loss for fit in held_against(ensemble, scene, scene.fine.atlas.tissue)) < 0.2
+    weights = tumors.sample.weights
+    left_out = np.delete(weights, tumors.kept)
+    assert 0 < left_out.sum() <= 0.01 and left_out.max() <= weights[tumors.kept].min()
+    meant = [tumors.mapping.meant(tumors.sample.places[n]).parameters() for n in tumors.kept[[0, -1]]]
+    grown = simulate(meant, scene.fine.atlas).density[:, scene.fine.atlas.tissue]
+    np.testing.assert_allclose(tumors.density[[0, -1]], grown, atol=1e-3)
     numbers = describe_tumors(tumors, lambda points: points, 0)
-    assert all(len(values) == len(tumors.sample.places) >= 60 for values in numbers.values())
+    assert all(len(values) == len(weights) >= 60 for values in numbers.values())
 
 
-def test_a_tumor_that_is_drawn_twice_counts_twice(scene: Scene) -> None:
-    density = np.zeros((3, 8), dtype=np.float32)
-    density[:2, :4], density[2, 2:6] = 0.9, 0.9
-    twice, other = (TRUTH, replace(TRUTH)), replace(TRUTH, mu1=8.0)
-    ensemble = Ensemble([*twice, other], density)
-    best, agreement = representative(ensemble, ensemble, np.zeros(3))
-    assert best == 0 and agreement[0.1] == pytest.approx(0.75)  # of 1 with its twin, and 0.5 with the other
+def test_a_guess_is_gathered_with_its_mean(scene: Scene) -> None:
+    tumors = sample_tumors(*seen_in(scene), TRUTH, replace(SETTINGS, simulations=120, rounds=4))
+    guess, everywhere = Guess(scene, tumors, 0.4 * tumors.sample.weights), np.ones(scene.fine.atlas.grid.shape, bool)
+    ensemble = gather(guess, everywhere)
+    middle = np.average(tumors.sample.places, axis=0, weights=tumors.sample.weights)
+    assert_same_tumor(ensemble.estimates[-1], tumors.mapping.meant(middle))
+    assert ensemble.weights[-1] == 0 and ensemble.weights.sum() == pytest.approx(0.4)
+    density = simulate([ensemble.estimates[-1].parameters()], scene.fine.atlas).density[0]
+    np.testing.assert_allclose(ensemble.density[-1], density.ravel(), atol=1e-3)
+    fit = ensemble.held_against_masks(everywhere)[-1]
+    assert fit.loss == pytest.approx(scene.fine.fit(fit.estimate, density).loss, abs=2e-3) and fit.loss < 0.2
+    places = tumors.sample.places.copy()
+    places[:, 2] += 2 * scene.fine.atlas.grid.extent[0] / STEPS[2]  # out of the cube
+    apart = replace(tumors, sample=replace(tumors.sample, places=places))
+    alone = gather(replace(guess, tumors=apart), everywhere)  # a mean outside the brain is no candidate
+    assert len(alone.estimates) == len(ensemble.estimates) - 1 and alone.weights.all()
 
 
-def test_a_tumor_between_two_groups_comes_with_a_warning() -> None:
-    density = np.zeros((5, 20), dtype=np.float32)
+def weighted(density: np.ndarray, weights: Sequence[float], scene: Scene) -> Ensemble:
+    estimates = [replace(TRUTH, mu1=float(number)) for number in range(1, len(density) + 1)]
+    return Ensemble(estimates, [scene] * len(density), density.astype(np.float16), np.array(weights))
+
+
+def test_the_delivered_tumor_agrees_best_with_the_others_and_the_masks(scene: Scene) -> None:
+    density = 0.9 * (np.random.default_rng(0).uniform(size=(6, 300)) < np.linspace(0.3, 0.8, 6)[:, None])
+    weights = np.array([0.3, 0.2, 0.25, 0.15, 0.1, 0.0])
+    ensemble = weighted(density, weights, scene)
+    shown = density >= 0.1
+    dice = np.array([[2 * (a & b).sum() / (a.sum() + b.sum()) for b in shown] for a in shown])
+    expected = [np.average(np.delete(row, n), weights=np.delete(weights, n)) for n, row in enumerate(dice)]
+    best, agreement = representative(ensemble, np.zeros(6))
+    assert best == np.argmax(expected) and agreement[0.1] == pytest.approx(max(expected), abs=1e-6)
+    spared = np.where(np.arange(6) == best, 1.0, 0.0)
+    assert representative(ensemble, spared)[0] != best  # typical, but it explains the masks far worse
+    nothing = weighted(np.zeros((3, 8)), [0.5, 0.5, 0.0], scene)
+    assert representative(nothing, np.zeros(3))[1][0.1] == 1  # two without such a density agree
+
+
+def test_a_tumor_that_weighs_nothing_may_be_delivered(scene: Scene) -> None:
+    density = np.zeros((5, 20))
     density[0, 5:15] = density[1:3, :10] = density[3:, 10:] = 0.9
-    some = Ensemble([replace(TRUTH, mu1=float(number)) for number in range(1, 6)], density)
-    best, agreement = representative(some, Ensemble(some.estimates[1:], density[1:]), np.zeros(5))
+    some = weighted(density, [0, 0.25, 0.25, 0.25, 0.25], scene)
+    best, agreement = representative(some, np.array([0, 1, 1, 1, 1.0]))
     assert best == 0 and agreement[0.1] == pytest.approx(0.5)  # half of each
-    posterior = SimpleNamespace(effective=100.0, agreement=agreement, missed=())
+    assert some.exceedance(0.1).tolist() == [0.5] * 20  # of which it is none
+
+
+def test_moments_are_weighted(scene: Scene) -> None:
+    rng = np.random.default_rng(1)
+    density, weights = rng.uniform(size=(7, 50)).astype(np.float16), rng.dirichlet(np.ones(7))
+    some = weighted(density, weights, scene)
+    mean = np.average(density.astype(float), axis=0, weights=weights)
+    np.testing.assert_allclose(some.mean, mean, atol=1e-5)
+    variance = np.average((density.astype(float) - mean) ** 2, axis=0, weights=weights)
+    np.testing.assert_allclose(some.deviation, np.sqrt(variance), atol=1e-4)
+    np.testing.assert_allclose(some.exceedance(0.5), weights @ (density > 0.5), atol=1e-6)
+    halves = [replace(some, weights=share * weights) for share in (0.3, 0.7)]
+    np.testing.assert_allclose(joined(halves).mean, mean, atol=1e-5)
+
+
+def test_a_tumor_that_agrees_with_few_comes_with_a_warning() -> None:
+    posterior = SimpleNamespace(effective=100.0, agreement={0.1: 0.5}, missed=())
     sampled, agreed = check_posterior(posterior)  # type: ignore[arg-type]
     assert (sampled.verdict, agreed.name, agreed.verdict) == ("pass", "posterior_agreement", "warn")
     for value, verdict in ((0.86, "warn"), (0.92, "pass")):  # .859 had a twin with a Dice of .72 with the truth
         posterior = SimpleNamespace(effective=100.0, agreement={0.1: value}, missed=())
         assert check_posterior(posterior)[1].verdict == verdict  # type: ignore[arg-type]
-
-
-def test_a_mean_outside_the_brain_is_no_candidate(scene: Scene) -> None:
-    tumors = sample_tumors(*seen_in(scene), TRUTH, replace(SETTINGS, simulations=120, rounds=4))
-    settings = replace(SETTINGS, members=10)
-    with_mean = drawn_from(tumors, settings)
-    assert len(with_mean) in (11, 12)  # the most probable one may be drawn
-    places = tumors.sample.places.copy()
-    places[:, 2] += 2 * scene.fine.atlas.grid.extent[0] / STEPS[2]  # out of the cube
-    apart = replace(tumors, sample=replace(tumors.sample, places=places))
-    assert len(drawn_from(apart, settings)) == len(with_mean) - 1
 
 
 def test_what_was_not_sampled_is_certain_in_the_maps(answer: tuple[Fit, Posterior]) -> None:
@@ -219,7 +221,6 @@ def test_less_sure_outlines_widen_the_intervals(scene: Scene) -> None:
     [
         {"rounds": 0},
         {"simulations": 20},
-        {"members": 3},
         {"fine_simulations": 40},
         {"observations": 0.5},
         {"observations": np.inf},

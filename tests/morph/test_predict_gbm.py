@@ -33,7 +33,7 @@ BRAIN = ARRAYS["t1"] > 0
 LABELS = np.where(ARRAYS["seg"] == 4, 3, ARRAYS["seg"]).astype(np.float32)
 QUICK = {
     RefinementSettings: RefinementSettings(evaluations=24, fine_evaluations=0),
-    PosteriorSettings: PosteriorSettings(simulations=240, rounds=6, fine_simulations=60, members=10, observations=14.0),
+    PosteriorSettings: PosteriorSettings(simulations=240, rounds=6, fine_simulations=60, observations=14.0),
 }
 SEARCH = QUICK[RefinementSettings]
 MAPS = {"wm": 0.7 * BRAIN, "gm": 0.3 * BRAIN, "csf": 0.0 * BRAIN}

@@ -21,7 +21,7 @@ from tests.morph.same_place import tiny_brain
 
 SEARCH = RefinementSettings(evaluations=72, fine_evaluations=12)
 BRIEF = RefinementSettings(evaluations=12, fine_evaluations=12)
-SHORT = PosteriorSettings(simulations=300, rounds=6, members=10, seed=3)
+SHORT = PosteriorSettings(simulations=300, rounds=6, seed=3)
 
 
 def two_anatomies(grew_in_white: bool) -> list[Scene]:
