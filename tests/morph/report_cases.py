@@ -104,7 +104,7 @@ def make_posterior(density: Volume) -> Posterior:
     numbers, weights = {name: np.zeros(1000) for name in intervals}, np.full(1000, 1e-3)
     tissue = {"maps": 0.7, "white_matter": 0.3}
     agreement = {0.1: 0.87, 0.8: 0.7}
-    return Posterior(density, deviation, probability, intervals, agreement, 120.0, 48, numbers, weights, tissue)
+    return Posterior(density, deviation, probability, intervals, agreement, 120.0, numbers, weights, tissue)
 
 
 def make_record(patient: Patient, answer: Personalization) -> dict[str, Any]:

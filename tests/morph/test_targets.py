@@ -39,7 +39,7 @@ def coordinates(size: tuple[float, ...], spacing: np.ndarray) -> np.ndarray:
 
 def maps(mean: Volume, probability: dict[float, Volume]) -> Posterior:
     """A posterior of which only its maps count."""
-    return Posterior(mean, mean, probability, {}, {}, 10.0, 10, {}, np.full(100, 0.01), {"maps": 1.0})
+    return Posterior(mean, mean, probability, {}, {}, 10.0, {}, np.full(100, 0.01), {"maps": 1.0})
 
 
 @pytest.fixture
