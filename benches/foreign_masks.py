@@ -25,6 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 from morph.checks import SEVERITY, worst
+from morph.edges import WAYS
 from morph.foci import split_foci
 from morph.input_checks import check_foci, check_patient
 from morph.outlines import signed_distance
@@ -38,7 +39,7 @@ MARGIN = 8
 MOVES = (-2.0, -1.0, 1.0, 2.0)
 """How far [mm] right outlines are moved outwards."""
 SHIFTS, MARGINS = (3.0, 5.0, 8.0), (4.0, 7.0)
-"""How far [mm] masks are shifted along each axis, and how wide a margin an edema may be given."""
+"""How far [mm] masks are shifted along axes and diagonals of space, and how wide a margin an edema may be given."""
 LEFT_OUT: dict[str, dict[str, None]] = {
     "": {},
     ", no T1Gd": {"t1ce": None},
@@ -70,10 +71,12 @@ def main() -> None:
 
 
 def misdrawn(patient: Patient) -> Iterator[tuple[str, Patient]]:
-    """Masks that are about right: shifted along each axis, the edema with a margin, half of the core left out."""
+    """Masks that are about right: shifted, the edema with a margin, half of the core left out."""
     for length in SHIFTS:
-        for shift in (*np.diag([length] * 3), *np.diag([-length] * 3)):
-            yield f"shifted by {length:g} mm", out_of_place(patient, patient, shift)
+        for way in WAYS[np.abs(WAYS).sum(axis=1) != 2]:
+            along = "an axis" if np.abs(way).sum() == 1 else "a diagonal"
+            shift = length * way / np.linalg.norm(way)
+            yield f"shifted by {length:g} mm along {along}", out_of_place(patient, patient, shift)
     for margin in MARGINS:
         yield f"edema with a margin of {margin:g} mm", with_margin(patient, patient, margin)
     for axis in range(3):

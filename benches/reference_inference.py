@@ -67,9 +67,12 @@ def main() -> None:
     model = model_of(store.attributes)
     if len(set(model.coupling)) > 1:
         sys.exit(f"error: couplings of {settings.data} differ: the search needs a store where it is known")
+    rows = split_rows(store, settings.split)
+    if settings.count > len(rows):
+        sys.exit(f"error: count={settings.count}, but {settings.data} has {len(rows)} in {settings.split}")
     physics = store.load_atlas(), model, store.attributes["scheme"]
     scores: list[dict[str, float]] = []
-    for row in map(int, split_rows(store, settings.split)[: settings.count]):
+    for row in map(int, rows[: settings.count]):
         scores.append(judge_row(store, row, physics, settings.evaluations, settings.seed + row))
         dice = " ".join(f"{scores[-1][f'dice_{level}']:.3f}" for level in ("0.01", "0.1", "0.8"))
         print(f"row {row}: matched {scores[-1]['matched']:.3f}, Dice {dice}")

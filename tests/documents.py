@@ -12,7 +12,7 @@ PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rgl
 SHELLS = {"bash", "console", "sh", "shell"}
 PYTHON = "python"
 _BLOCK = re.compile(
-    r"(?:<!-- (?P<mark>not run|exit status)[: ]*(?P<about>[^\n]*?) -->\n+)?```(?P<language>\w+)\n(?P<code>.*?)```",
+    r"(?:<!-- (?P<mark>not run|slow|exit status)[: ]*(?P<about>[^\n]*?) -->\n+)?```(?P<language>\w+)\n(?P<code>.*?)```",
     re.DOTALL,
 )
 _VARIABLE = re.compile(r"[A-Z_]+=\S*")
@@ -27,6 +27,7 @@ class Block:
         code: between the fences.
         line: of the document where the code begins.
         runs: whether a test runs it; `<!-- not run: reason -->` on the line above says no.
+        slow: only `pytest -m slow` runs it; `<!-- slow: reason -->` on the line above says so.
         status: with which a shell's block ends; `<!-- exit status 2 -->` on the line above says 2.
     """
 
@@ -34,6 +35,7 @@ class Block:
     code: str
     line: int
     runs: bool
+    slow: bool
     status: int
 
 
@@ -45,6 +47,7 @@ def read_blocks(text: str) -> list[Block]:
             match["code"],
             text.count("\n", 0, match.start("code")) + 1,
             match["mark"] != "not run",
+            match["mark"] == "slow",
             int(match["about"]) if match["mark"] == "exit status" else 0,
         )
         for match in _BLOCK.finditer(text)

@@ -1,7 +1,8 @@
 """Every block of every page of the documentation runs, in order, in an empty folder.
 
 Python blocks of a page share their names, as in a notebook; shell blocks run in a shell that stops at the first
-error. Only blocks that say `<!-- not run: reason -->` above their fence are left out.
+error. Blocks that say `<!-- slow: reason -->` above their fence run with `pytest -m slow` only, and those that say
+`<!-- not run: reason -->` never.
 """
 
 from __future__ import annotations
@@ -18,22 +19,29 @@ from tests.documents import PAGES, PYTHON, ROOT, SHELLS, Block, read_blocks
 
 LONGEST = 500
 """Seconds of one shell block, on a busy machine."""
-SLOW = {"docs/tutorials/benchmark.md"}
-"""Pages whose commands cannot be made quick."""
-WITH_BLOCKS = [page for page in PAGES if any(block.runs for block in read_blocks((ROOT / page).read_text()))]
+BLOCKS = {page: [block for block in read_blocks((ROOT / page).read_text()) if block.runs] for page in PAGES}
 
 
-@pytest.mark.parametrize(
-    "page", [pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else []) for page in WITH_BLOCKS]
-)
-def test_blocks_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("page", [page for page, blocks in BLOCKS.items() if not all(block.slow for block in blocks)])
+def test_quick_blocks_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_page(page, [block for block in BLOCKS[page] if not block.slow], tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page, blocks in BLOCKS.items() if any(block.slow for block in blocks)])
+def test_all_blocks_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_page(page, BLOCKS[page], tmp_path, monkeypatch)
+
+
+def run_page(page: str, blocks: list[Block], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run blocks of a page in a folder."""
+    monkeypatch.chdir(folder)
     names: dict[str, Any] = {"__name__": "__main__"}
-    for block in read_blocks((ROOT / page).read_text()):
-        if block.runs and block.language == PYTHON:
+    for block in blocks:
+        if block.language == PYTHON:
             exec(compile("\n" * (block.line - 1) + block.code, str(ROOT / page), "exec"), names)
-        elif block.runs and block.language in SHELLS:
-            run_shell(block, page, tmp_path)
+        elif block.language in SHELLS:
+            run_shell(block, page, folder)
 
 
 def run_shell(block: Block, page: str, folder: Path) -> None:
