@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydicom.misc import is_dicom
 from rich.console import Console
 
 from engine import InputError
@@ -19,8 +20,8 @@ from engine.apart import Main, run_apart
 from engine.command import BAD_INPUT, INTERRUPTED
 from engine.version import code_hash
 from morph.bids import find_subject
-from morph.layout import DATASET, PARAMETERS, Layout, lay_out
-from morph.outputs import file_hash
+from morph.layout import DATASET, PARAMETERS, PRODUCTS, REGISTRATION, Layout, lay_out
+from morph.outputs import MARK, file_hash
 from morph.patient import SUFFIXES, TISSUES, find_case
 from morph.summary import FALLBACK_DELIVERED, SUMMARY, Row, describe, exit_status, show, write_summary
 
@@ -80,24 +81,24 @@ def in_order(rows: Mapping[str, Row], jobs: Iterable[Path]) -> list[Row]:
 
 
 def find_folders(source: Path, root: Path) -> tuple[list[Path], list[Path]]:
-    """The folders of patients in a folder: subjects of a BIDS dataset and those with NIfTI images; and the others.
+    """The folders of patients in a folder: subjects of a BIDS dataset and those with images; and the others.
 
     A folder whose images lie deeper is a patient's as well: that they are not found there belongs into the table. The
-    folder of the answers, `root`, is none.
+    folder of the answers, `root`, is none, nor is one that holds nothing but answers.
 
     Raises:
-        InputError: there is no such folder, or none in it.
+        InputError: there is no such folder, or none in it, or the answers would lie in a patient's folder.
     """
     if not source.is_dir():
         raise InputError(f"cases={source} is not a folder: give one with a folder for each patient")
     folders = [path for path in sorted(source.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    folders = [path for path in folders if not root.resolve().is_relative_to(path.resolve())]
-    folders = [path for path in folders if path.name not in SET_ASIDE]
-    found = [path for path in folders if path.name.startswith("sub-") or _has_images(path)]
+    folders = [path for path in folders if path.name not in SET_ASIDE and path.resolve() != root.resolve()]
+    found = [path for path in folders if path.name.startswith("sub-") or _has_images(path, root)]
     if not found:
-        raise InputError(
-            f"cases={source} has no folder with NIfTI images: give the folder that holds the patients' folders"
-        )
+        raise InputError(f"cases={source} has no folder with images: give the folder that holds the patients' folders")
+    for path in found:
+        if root.resolve().is_relative_to(path.resolve()):
+            raise InputError(f"out={root} would put the answers into {path.name}, among the images: choose another")
     return found, [path for path in folders if path not in found]
 
 
@@ -160,7 +161,7 @@ def is_finished(
 ) -> bool:
     """Whether an answer from the same files, atlas and weights, with the same configuration and code, is there.
 
-    All of its files must be, but for the sidecars of BIDS.
+    All of its files must be, with the sidecars that they have in BIDS.
 
     Raises:
         OSError: a file of the patient cannot be read.
@@ -169,6 +170,7 @@ def is_finished(
         record = json.loads(layout.place(PARAMETERS).read_text(encoding="utf-8"))
         hashes, config, code = record["hashes"], record["config"], record["versions"]["code"]
         written = [layout.place(name) for name in record["files"]]
+        written += [layout.beside(name, ".json") for name in record["files"] if layout.has_sidecar(name)]
     except (OSError, ValueError, KeyError, TypeError):
         return False
     how, before = (
@@ -186,5 +188,20 @@ def _root(options: Mapping[str, Any], source: Path) -> Path:
     return DATASET if options["layout"] == "bids" else Path("results") / source.resolve().name
 
 
-def _has_images(folder: Path) -> bool:
-    return any(path.name.endswith(SUFFIXES) for path in folder.rglob("*"))
+def _has_images(folder: Path, root: Path) -> bool:
+    """Whether a NIfTI or DICOM file lies in a folder, at any depth, that is no answer's; answers go to `root`."""
+    answers = root.resolve() if root.resolve().is_relative_to(folder.resolve()) else None
+    files = (path for path in folder.rglob("*") if answers is None or not path.resolve().is_relative_to(answers))
+    return any(_is_image(path) and not _is_answers(path) for path in files)
+
+
+def _is_image(path: Path) -> bool:
+    return path.name.endswith(SUFFIXES) or (path.is_file() and is_dicom(path))
+
+
+def _is_answers(path: Path) -> bool:
+    """Whether an answer in the flat layout left a file."""
+    folder = path.parent
+    if folder.name == REGISTRATION:
+        return (folder.parent / MARK).exists()
+    return path.name in PRODUCTS and (folder / MARK).exists()

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from engine import InputError
+from engine.version import package_version
 from morph.layout import PIPELINE, PRODUCTS, Layout
 
 BIDS_VERSION = "1.11.1"
@@ -56,7 +56,7 @@ def describe(
         "Name": "Personalized models of brain tumor growth",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": PIPELINE, "Version": metadata.version(PIPELINE)}],
+        "GeneratedBy": [{"Name": PIPELINE, "Version": package_version()}],
     }
     texts = {
         layout.root / "README": README,

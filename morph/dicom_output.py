@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 
 import highdicom
@@ -26,6 +25,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.sr.codedict import Code, codes
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
+from engine.version import package_version
 from morph.contours import LEVEL, outlines
 from morph.dicom_input import RAS_FROM_LPS, Series
 from morph.layout import PIPELINE, PRODUCTS
@@ -154,7 +154,7 @@ def write_segmentation(
         instance_number=1,
         manufacturer=PIPELINE,
         manufacturer_model_name=PIPELINE,
-        software_versions=_version(),
+        software_versions=package_version(),
         device_serial_number="0",
         content_label="LMI_RESEARCH",
         content_description=RESEARCH,
@@ -188,7 +188,7 @@ def _new_object(series: Series, now: datetime) -> FileDataset:
     dataset.SeriesNumber, dataset.InstanceNumber = SERIES_NUMBERS[0], 1
     dataset.SeriesDescription, dataset.OperatorsName = RESEARCH, ""
     dataset.Manufacturer = dataset.ManufacturerModelName = PIPELINE
-    dataset.SoftwareVersions = _version()
+    dataset.SoftwareVersions = package_version()
     dataset.FrameOfReferenceUID = series.frame_of_reference
     dataset.PositionReferenceIndicator = first.get("PositionReferenceIndicator", "")
     return dataset
@@ -241,7 +241,7 @@ def _algorithm(given: bool) -> highdicom.AlgorithmIdentificationSequence:
     """Who drew a mask: we do not know it of those that were given."""
     if given:
         return highdicom.AlgorithmIdentificationSequence("outline as given", codes.DCM.ManualProcessing, "unknown")
-    return highdicom.AlgorithmIdentificationSequence(PIPELINE, codes.DCM.MorphologicalOperations, _version())
+    return highdicom.AlgorithmIdentificationSequence(PIPELINE, codes.DCM.MorphologicalOperations, package_version())
 
 
 def _shown_name(name: str, fallback: bool) -> str:
@@ -257,7 +257,3 @@ def _about(name: str, note: str) -> str:
 def _short(text: str) -> str:
     """A text that DICOM's short ones (VR ST) can hold."""
     return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 4]} ..."
-
-
-def _version() -> str:
-    return metadata.version(PIPELINE)

@@ -124,11 +124,15 @@ class Layout:
         image = self.place(name)
         return image.with_name(image.name.removesuffix(".nii.gz") + ending)
 
+    def has_sidecar(self, name: str) -> bool:
+        """Whether a text stands beside the file with this flat name."""
+        return self.subject is not None and PRODUCTS[name].kind != "other"
+
     def every_file(self) -> Iterator[Path]:
         """All places where an answer may have a file, its mark of completion first."""
         for name in sorted(PRODUCTS, key=lambda name: name != PARAMETERS):
             yield self.place(name)
-            if self.subject is not None and PRODUCTS[name].kind != "other":
+            if self.has_sidecar(name):
                 yield from (self.beside(name, ending) for ending in SIDECARS)
 
     @property

@@ -66,6 +66,8 @@ def prepare_folder(layout: Layout, given: Iterable[str | Path] = ()) -> None:
         raise InputError(f"out={layout.root} would overwrite {min(lost)}, which is an input: choose another folder")
     if folder.resolve() in inputs:
         raise InputError(f"out={layout.root} is the folder of an input series: choose another folder")
+    if layout.subject is not None and any(path.is_relative_to(folder.resolve()) for path in inputs):
+        raise InputError(f"out={layout.root} would put the answer among the images of {folder}: choose another folder")
     foreign = [path for path in layout.every_file() if path.exists()]
     if foreign and not (folder / MARK).exists():
         raise InputError(f"{foreign[0]} is there, and nothing says that an answer left it: choose another out=")

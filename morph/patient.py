@@ -33,6 +33,8 @@ SEGMENTATIONS = ("seg", "core", "edema")
 MASKS = (*SEGMENTATIONS, "brain")
 IMAGES = ("t1", "t1ce", "flair")
 """What may come as the folder of a DICOM series."""
+SERIES = "dicom"
+"""Name of a case's folder with the DICOM series that contours shall refer to."""
 LEAST_KEPT = 0.8
 """Share of a file's volume that must lie inside the T1's image when it comes on another grid; of an image it is
 enough that it shows this share of the T1's brain (ours)."""
@@ -116,7 +118,7 @@ def distance_outside(point: NDArray[np.float64], mask: NDArray[np.bool_], t1: Vo
 
 
 def find_case(folder: str | Path) -> dict[str, Path]:
-    """The files of a folder with BraTS names.
+    """The files of a folder with BraTS names; folders of DICOM series may have such names as well.
 
     Raises:
         InputError: no such folder, no T1 or segmentation, or two files for the same role.
@@ -126,15 +128,17 @@ def find_case(folder: str | Path) -> dict[str, Path]:
         raise InputError(f"case={folder} is not a folder: give one that holds t1.nii.gz and seg.nii.gz")
     files = {}
     for role, endings in BRATS_NAMES.items():
-        found = sorted(path for path in folder.iterdir() if _has_role(path, endings))
+        found = sorted(path for path in folder.iterdir() if _may_be(path, role, endings))
         if len(found) > 1:
             raise InputError(f"{folder} has {len(found)} files for {role} ({found[0].name}, {found[1].name}): keep one")
         if found:
             files[role] = found[0]
-    for role in ("t1", "seg"):
+    if (folder / SERIES).is_dir():
+        files[SERIES] = folder / SERIES
+    for role, other in (("t1", " or a folder t1 with a DICOM series"), ("seg", "")):
         if role not in files:
             raise InputError(
-                f"{folder} has no {role} file: expected {role}.nii.gz, or a name that ends in _{role}.nii.gz"
+                f"{folder} has no {role} file: expected {role}.nii.gz, a name that ends in _{role}.nii.gz{other}"
             )
     return files
 
@@ -266,6 +270,13 @@ def _own_tissue(images: Mapping[str, Volume], t1: Volume) -> Tissue | None:
             raise InputError(f"{role} holds values from {low:g} to {high:g}: give fractions from 0 to 1")
     white, gray, csf = (images[role] for role in TISSUES)
     return normalized((white, gray, csf), t1.array > 0, "given")
+
+
+def _may_be(path: Path, role: str, endings: tuple[str, ...]) -> bool:
+    """Whether a file, or for an image the folder of a series, has a role by its name."""
+    if path.is_dir():
+        return role in IMAGES and path.name.lower() in endings
+    return _has_role(path, endings)
 
 
 def _has_role(path: Path, endings: tuple[str, ...]) -> bool:

@@ -3,10 +3,10 @@
 Reads `Patient-ID/ID-{gm,wm,csf,tumorseg}.nii.gz` (labels: 1 necrosis, 2 edema, 3 enhancing) for every patient below
 `LMI_INPUT` (default /mlcube_io0), with `ID-{t1c,flair,brain_mask}.nii.gz` if they are there, and writes
 `LMI_OUTPUT/ID.nii.gz` (default /mlcube_io1): the tumor cell density on the same grid, float32, strictly ordered over
-the whole brain and 0 outside, as the benchmark's scorer needs it; where neither mask nor T1Gd say where the brain
-ends, up to 10 mm around the maps as well. Exit status: 0 also where a check failed and a
-density by distances is delivered, 2 bad input (one sentence; other patients are answered all the same), anything else
-a failure of the program.
+the whole brain and 0 outside, as the benchmark's scorer needs it; where no mask says where the brain ends, the order
+goes on outside. Exit status: 0 also where a check failed and a density by distances is delivered, 2 bad input (one
+sentence; other patients are answered all the same), anything else a failure of the program. A patient without an answer
+is left without a file, also where there was an older one.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ def main(given: Sequence[str] = ()) -> int:
         refinement = build(RefinementSettings, "refinement", settings["refinement"], seed=settings["seed"])
         uncertainty = build(PosteriorSettings, "posterior", settings["posterior"], seed=settings["seed"])
         brain = prepare_brain(load_anatomy("sri24"), settings["weights"])
+        for name in cases:
+            _remove(target / f"{name}.nii.gz")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -113,9 +115,9 @@ def find_files(folder: Path, name: str) -> dict[str, Path]:
 def read_case(name: str, files: dict[str, Path]) -> Patient:
     """One patient, whose `t1` is 1 in the brain and says no more.
 
-    The brain is the given mask; without one it is where the T1Gd exceeds its lowest value, as for the benchmark's
-    scorer, and without that where the maps are positive or a tumor is seen. Without a core (labels 1 and 3) the edema
-    is taken for it.
+    The brain is the given mask; without one it is where the T1Gd is positive and exceeds its lowest value, about as for
+    the benchmark's scorer, and wherever the maps are positive or a tumor is seen. Without a core (labels 1 and 3) the
+    edema is taken for it.
 
     Raises:
         InputError: a file is unreadable or lies on another grid, maps are no fractions, or there is no tumor.
@@ -156,7 +158,8 @@ def run_case(
     brain_of_scorer = patient.brain
     if not {"brain_mask", "t1c"} & set(patient.files):
         brain_of_scorer = grow_mask(patient.brain, patient.t1.spacing, RIM)
-    ordered = order_strictly(answer.density.array, brain_of_scorer, patient.t1.spacing)
+    is_told = "brain_mask" in patient.files
+    ordered = order_strictly(answer.density.array, brain_of_scorer, patient.t1.spacing, beyond=not is_told)
     write_whole(path, partial(write_volume, volume=patient.t1.with_array(ordered), frame=patient.frame))
     return answer
 
@@ -179,9 +182,10 @@ def _brain(volumes: dict[str, Volume]) -> NDArray[np.bool_]:
     """Where the brain is, bool (x, y, z)."""
     if "brain_mask" in volumes:
         return volumes["brain_mask"].array > 0
+    inside = (np.asarray(sum(volumes[role].array for role in TISSUES)) > 0) | (volumes["tumorseg"].array > 0)
     if "t1c" in volumes:
-        return volumes["t1c"].array > volumes["t1c"].array.min()
-    return (np.asarray(sum(volumes[role].array for role in TISSUES)) > 0) | (volumes["tumorseg"].array > 0)
+        inside |= volumes["t1c"].array > max(float(volumes["t1c"].array.min()), 0.0)
+    return inside
 
 
 def _masks(segmentation: Volume, path: Path) -> Masks:
@@ -192,6 +196,14 @@ def _masks(segmentation: Volume, path: Path) -> Masks:
     if np.all(np.isin(segmentation.array, (0, *BRATS_2023["edema"]))):
         return Masks(visible, visible, BRATS_2023)
     return masks_from_labels(segmentation, BRATS_2023, str(path))
+
+
+def _remove(path: Path) -> None:
+    """Take an older answer away: nobody shall take it for a new one."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be replaced ({error.strerror}): choose another {OUTPUT[0]}=FOLDER") from error
 
 
 def _say(name: str, sentence: str) -> None:

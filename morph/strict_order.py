@@ -3,7 +3,8 @@
 Where a benchmark takes as many of the highest voxels as a plan may have, equal values and zeros leave open which. So
 densities from `FLOOR` on keep their values, and equal ones are set apart by single steps of float32, the deeper one
 the higher. Below the floor a voxel gets a value below it by its distance to the density's support: a tail that never
-overtakes the density. Tissue maps are least certain at the tumor's edge, so the tail takes CSF like tissue.
+overtakes the density. Tissue maps are least certain at the tumor's edge, so the tail takes CSF like tissue. Where it is
+not known how far the brain reaches, the tail goes on beyond it, below all that is inside.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ FLOOR = SUPPORT
 
 
 def order_strictly(
-    density: NDArray[np.float32], brain: NDArray[np.bool_], spacing: NDArray[np.float64]
+    density: NDArray[np.float32], brain: NDArray[np.bool_], spacing: NDArray[np.float64], beyond: bool = False
 ) -> NDArray[np.float32]:
     """The density with strictly ordered, positive values in the brain and 0 outside.
 
@@ -29,6 +30,7 @@ def order_strictly(
         density: c [1] in [0, 1], (x, y, z); at least `FLOOR` somewhere in the brain.
         brain: bool (x, y, z).
         spacing: voxel edges [mm], (3,).
+        beyond: whether what is outside follows what is in the brain, in place of 0.
 
     Raises:
         InputError: the density has no support in the brain.
@@ -36,17 +38,18 @@ def order_strictly(
     support = brain & (density >= FLOOR)
     if not support.any():
         raise InputError(f"no density in the brain reaches {FLOOR}: there is nothing to order voxels by")
-    box = bounding_box(brain, 1)
+    ordered = np.zeros(density.shape, dtype=np.float32)
+    where = np.ones_like(brain) if beyond else brain
+    box = bounding_box(where, 1)
     away, depth = (ndimage.distance_transform_edt(apart, sampling=spacing) for apart in (~support[box], support[box]))
-    values, far = density[brain].astype(np.float32), (away - depth)[brain[box]]
+    values, far = np.where(brain, density, 0)[where].astype(np.float32), (away - depth)[where[box]]
     values[values < FLOOR] = 0
-    order = np.lexsort((density[brain], -far, values))
+    order = np.lexsort((density[where], -far, brain[where], values))
     tail = int(np.count_nonzero(values == 0))
     rising = values[order]
     rising[:tail] = FLOOR * np.arange(1, tail + 1) / (tail + 1)
     values[order] = _set_apart(rising)
-    ordered = np.zeros(density.shape, dtype=np.float32)
-    ordered[brain] = values
+    ordered[where] = values
     return ordered
 
 

@@ -18,7 +18,8 @@ from morph import batch
 from morph.batch import find_files
 from morph.layout import Layout
 from morph.run import main
-from tests.morph.conftest import SHAPE, make_arrays, make_flair, save
+from tests.morph.conftest import AFFINE, SHAPE, make_arrays, make_flair, save
+from tests.morph.dicom_maker import LPS, write_series
 
 ARRAYS = make_arrays()
 FLAT = np.zeros(SHAPE, dtype=np.float32)
@@ -200,6 +201,9 @@ def test_a_dataset_in_bids_comes_out_in_bids(tmp_path: Path, tiny_command: Run, 
     started.clear()
     assert tiny_command(f"cases={dataset}", f"out={out}", "layout=bids") == 0
     assert started == []
+    Layout(out, "sub-01").beside("density.nii.gz", ".json").unlink()
+    assert tiny_command(f"cases={dataset}", f"out={out}", "layout=bids") == 0
+    assert started == ["sub-01"] and Layout(out, "sub-01").beside("density.nii.gz", ".json").is_file()
     raters = dataset / "derivatives" / "raters" / "sub-02" / "anat"
     (raters / "sub-02_label-core_mask.nii.gz").unlink()
     with pytest.raises(InputError, match="has no tumor for sub-02"):
@@ -250,6 +254,32 @@ def test_no_patient_is_left_out_of_the_table(tmp_path: Path, patients: Path, tin
     }  # fmt: skip
 
 
+def test_dicom_series_are_images_of_a_case(tmp_path: Path, tiny_command: Run, started: list[str]) -> None:
+    folder, out = tmp_path / "patients", tmp_path / "out"
+    for name in ("with labels", "alone"):
+        write_series(folder / name / "T1", ARRAYS["t1"], LPS @ AFFINE)
+    save(folder / "with labels" / "seg.nii.gz", ARRAYS["seg"])
+    (folder / "notes").mkdir()
+    (folder / "notes" / "about.txt").write_text("no image")
+    assert tiny_command(f"cases={folder}", f"out={out}") == BAD_INPUT
+    found = rows(out)
+    assert {name: row["status"] for name, row in found.items()} == {"alone": "bad input", "with labels": "done"}
+    assert "has no seg file" in found["alone"]["error"]
+    assert (out / "with labels" / "rtstruct.dcm").is_file()
+    assert tiny_command(f"cases={folder}", f"out={out}") == BAD_INPUT and started == ["with labels"]
+    next((folder / "with labels" / "T1").iterdir()).unlink()
+    tiny_command(f"cases={folder}", f"out={out}")
+    assert started == ["with labels"] * 2
+
+
+def test_older_answers_are_no_patients(tmp_path: Path, patients: Path, tiny_command: Run, started: list[str]) -> None:
+    for name in ("b bad", "c fallback", "d empty"):
+        shutil.rmtree(patients / name)
+    for out in (patients / "older", tmp_path / "out"):
+        assert tiny_command(f"cases={patients}", f"out={out}") == 0
+        assert list(rows(out)) == ["a good"]
+
+
 @pytest.mark.parametrize(("given", "expected"), [
     ("patient-7/t1.nii.gz", "patient-7"),
     ("sub-7/anat/sub-7_T1w.nii.gz", "sub-7"),
@@ -271,10 +301,11 @@ def test_a_patient_is_called_by_the_folder_that_tells_patients_apart(
 
 @pytest.mark.parametrize(("settings", "message"), [
     (["cases=absent"], "cases=absent is not a folder"),
-    (["cases=patients/no images"], "no folder with NIfTI images"),
+    (["cases=patients/no images"], "no folder with images"),
     (["cases=patients", "case=x"], "leave out case="),
     (["cases=patients", "demo=true"], "leave out demo="),
     (["cases=patients", "out=patients"], "among the images"),
+    (["cases=patients", "out=patients/a good/answers"], "into a good, among the images"),
     (["cases=patients", "layout=tree"], "layout=tree is unknown"),
 ])  # fmt: skip
 def test_what_cannot_be_a_batch_is_refused(

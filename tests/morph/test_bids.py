@@ -17,7 +17,7 @@ from morph.bids import describe
 from morph.layout import PARAMETERS, PRODUCTS, Layout, lay_out, subject_of
 from morph.outputs import MARK, prepare_folder
 from morph.summary import SUMMARY
-from tests.morph.conftest import AFFINE, SHAPE
+from tests.morph.conftest import AFFINE, SHAPE, make_arrays, save
 
 RECORD = {"method": "refined", "verdict": "pass", "thresholds": {"core": 0.7, "edema": 0.3}}
 INTENDED = {"TOO_FEW_AUTHORS"}
@@ -93,6 +93,16 @@ def test_the_command_writes_either_layout(
     assert json.loads(layout.place(PARAMETERS).read_text())["method"] == "refined"
     np.testing.assert_allclose(nib.load(layout.place("density.nii.gz")).affine, nib.load(folder / "t1.nii.gz").affine)
     assert validate(out)["error"] == set()
+
+
+def test_answers_are_kept_out_of_a_raw_subject(tmp_path: Path, tiny_command: Callable[..., int]) -> None:
+    folder = tmp_path / "raw" / "sub-1"
+    folder.mkdir(parents=True)
+    for role, array in make_arrays().items():
+        save(folder / f"{role}.nii.gz", array)
+    with pytest.raises(InputError, match="would put the answer among the images"):
+        tiny_command(f"case={folder}", f"out={tmp_path / 'raw'}", "layout=bids")
+    assert sorted(path.name for path in folder.rglob("*")) == ["flair.nii.gz", "seg.nii.gz", "t1.nii.gz"]
 
 
 def test_names_are_distinct_in_either_layout() -> None:

@@ -73,10 +73,13 @@ def delivered(folder: Path, inside: np.ndarray = BRAIN) -> np.ndarray:
     np.testing.assert_allclose(image.affine, given.affine)
     values = read_volume(folder / "io1" / "00000.nii.gz").array
     assert values[inside].min() > 0 and np.unique(values[inside]).size == inside.sum()
-    beyond = RIM if not list((folder / "io0" / "Patient-00000").glob("*-t1c.*")) and inside is BRAIN else 0.0
-    reach = grow_mask(inside, voxel_sizes(AFFINE), beyond)
-    assert np.all(values[~reach] == 0) and np.unique(values[reach]).size == reach.sum()
-    assert beyond == 0 or values[reach & ~inside].max() < FLOOR
+    if list((folder / "io0" / "Patient-00000").glob("*-brain_mask.*")):
+        assert np.all(values[~inside] == 0)
+        return values
+    shown = list((folder / "io0" / "Patient-00000").glob("*-t1c.*"))
+    reach = grow_mask(inside, voxel_sizes(AFFINE), 0.0 if shown else RIM)
+    assert np.unique(values).size == values.size and 0 < values[~inside].min() < values[~inside].max() < FLOOR
+    assert values[~reach].max() < values[reach].min()
     return values
 
 
@@ -93,7 +96,8 @@ def test_the_contract_holds_in_every_orientation(tmp_path: Path, run: Run, axes:
     ({"tumorseg": np.where(np.indices(SHAPE)[0] == 5, BRAIN * 3, LABELS)}, BRAIN),
     ({"brain_mask": BRAIN & (np.indices(SHAPE)[2] > 4)}, BRAIN & (np.indices(SHAPE)[2] > 4)),
     ({"t1c": ARRAYS["t1"] * (1 + (LABELS > 2)), "flair": ARRAYS["flair"]}, BRAIN),
-], ids=["edema alone", "no edema", "second focus", "brain mask", "images"])  # fmt: skip
+    ({"t1c": np.where(np.indices(SHAPE)[0] % 7 == 0, -0.5 * ~BRAIN, ARRAYS["t1"] * (1 + (LABELS > 2)))}, BRAIN),
+], ids=["edema alone", "no edema", "second focus", "brain mask", "images", "negative and dark voxels"])  # fmt: skip
 def test_what_may_be_missing_or_more(
     tmp_path: Path, run: Run, changed: dict[str, np.ndarray], inside: np.ndarray
 ) -> None:
@@ -131,9 +135,10 @@ def test_maps_that_miss_the_tumor_and_the_brains_rim_leave_no_zeros(tmp_path: Pa
     narrow = BRAIN & (LABELS == 0) & (np.indices(SHAPE)[0] > 5)
     assert run(wm=0.7 * narrow, gm=0.3 * narrow) == 0
     values = read_volume(tmp_path / "io1" / "00000.nii.gz").array
-    rim = BRAIN & grow_mask(narrow | (LABELS > 0), voxel_sizes(AFFINE), RIM)
-    assert values[rim].min() > 0 and np.unique(values[rim]).size == rim.sum() > np.count_nonzero(narrow)
-    assert values[LABELS == 3].min() > np.median(values[rim])
+    rim = grow_mask(narrow | (LABELS > 0), voxel_sizes(AFFINE), RIM)
+    assert values.min() > 0 and np.unique(values).size == values.size and rim.sum() > np.count_nonzero(narrow)
+    assert values[rim].min() > values[~rim].max()
+    assert values[LABELS == 3].min() > np.median(values[BRAIN & rim])
 
 
 def test_a_brain_that_exceeds_the_cube_gets_the_fallback(
@@ -157,6 +162,8 @@ def test_a_bad_patient_does_not_stop_the_others(tmp_path: Path, run: Run, capsys
     write_case(tmp_path / "io0", name="00001")
     write_case(tmp_path / "io0", name="00002")
     (tmp_path / "io0" / "Patient-00002" / "00002-csf.nii.gz").unlink()
+    (tmp_path / "io1").mkdir()
+    (tmp_path / "io1" / "00002.nii.gz").write_bytes(b"an older answer")
     assert run(tumorseg=0 * LABELS) == BAD_INPUT
     said = capsys.readouterr().err
     assert "error: 00000: " in said and "error: 00002: " in said and "has no 00002-csf.nii.gz" in said

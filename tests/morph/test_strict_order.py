@@ -43,6 +43,15 @@ def test_beyond_the_support_the_nearer_voxel_is_the_higher() -> None:
     assert ordered[8] > ordered[0]
 
 
+def test_what_is_outside_follows_what_is_inside() -> None:
+    density = np.zeros((9, 1, 1), dtype=np.float32)
+    density[4] = 0.5
+    inside = np.arange(9)[:, None, None] < 6
+    ordered = order_strictly(density, inside, MM, beyond=True)[:, 0, 0]
+    assert ordered[:6].min() > ordered[6] > ordered[7] > ordered[8] > 0
+    np.testing.assert_array_equal(np.argsort(ordered)[3:], np.argsort(order_strictly(density, inside, MM)[:, 0, 0])[3:])
+
+
 def test_of_equal_densities_the_deeper_is_the_higher() -> None:
     density = np.zeros((11, 11, 11), dtype=np.float32)
     density[3:8, 3:8, 3:8] = 1
