@@ -76,7 +76,6 @@ def check_answer(
     density: NDArray[np.float32],
     focus: Patient,
     posterior: Posterior | None,
-    sampled: bool,
     matter: NDArray[np.bool_] | None,
 ) -> list[Check]:
     """Does the tumor explain the masks, with numbers that are possible and a density that is neither none nor all?
@@ -85,8 +84,7 @@ def check_answer(
         fit: of the tumor to the masks.
         density: c [1] on the patient's grid.
         focus: the patient with the masks of what was fitted.
-        posterior: what else the masks allow.
-        sampled: whether that was asked for; without a posterior, no tumor was possible then, or too few were met.
+        posterior: what else the masks allow; None where it was not asked for, no tumor was possible or too few were.
         matter: where the patient has tissue, bool (x, y, z), if that is known.
     """
     return [
@@ -95,7 +93,7 @@ def check_answer(
         *check_ranges(fit.estimate),
         *check_patient_fit(density, fit, focus.masks.core, focus.masks.edema),
         *check_density(density, focus.brain if matter is None else matter),
-        *(check_posterior(posterior) if sampled else []),
+        *check_posterior(posterior),
     ]
 
 
@@ -187,14 +185,17 @@ def check_density(density: NDArray[np.float32], brain: NDArray[np.bool_]) -> lis
 
 
 def check_posterior(posterior: Posterior | None) -> list[Check]:
-    """Was enough sampled, and how far do tumors that the masks allow agree with the one that is delivered?"""
+    """Was enough sampled, and how far do tumors that the masks allow agree with the one that is delivered?
+
+    An answer alone is no sure answer, so one without a posterior comes with a warning, whoever went without.
+    """
     effective = 0.0 if posterior is None or posterior.missed else posterior.effective
     sampled = at_least(
         "posterior_sampled",
         effective,
         30.0,
         -np.inf,
-        "effective number of sampled tumors, 0 where a guess of the tissue was not sampled,",
+        "effective number of sampled tumors, 0 where a guess of the tissue, or nothing, was sampled,",
     )
     if posterior is None:
         return [sampled]

@@ -132,7 +132,7 @@ def _personalize(
         check_cube(share_in_cube(patient, brain.fine.grid)),
         check_foci(foci),
         check_masks(patient.masks.edema, tissue.matter),
-        *(check_appearance(patient) if patient.t1ce is not None or patient.flair is not None else (UNCHECKED,)),
+        *(check_appearance(patient) if patient.t1ce is not None or patient.flair is not None else UNCHECKED.values()),
         *check_edges(patient),
     ]
     density, shown = None, show_tumor_as_tissue(tissue, patient.masks.edema & patient.brain)
@@ -160,7 +160,7 @@ def _solve(scene: Scene, focus: Patient, brain: Brain | None, settings: Settings
     fit, posterior = solved.fit, solved.posterior
     result = simulate([fit.estimate.parameters()], scene.fine.atlas)
     density = scene.deliver(result.density[0])
-    checks += check_answer(fit, density.array, focus, posterior, settings[1] is not None, scene.drawn.matter)
+    checks += check_answer(fit, density.array, focus, posterior, scene.drawn.matter)
     checks.append(check_size(float(result.volumes[0])))
     return density if posterior is None else posterior.density_mean
 

@@ -20,12 +20,18 @@ from morph.tissue import Tissue
 BRAIN_VOLUME = (900.0, 2000.0)
 """Volumes [ml] that stripped adult brains have with their CSF, widely taken (ours; SRI24 has 1452, MNI152 1887)."""
 
-UNCHECKED = Check(
-    "masks_can_be_checked", 0.0, 1.0, "warn",
-    "without FLAIR nothing shows for sure whether these masks are this patient's, on the right side: give flair=",
-)  # fmt: skip
-"""What is said of masks that come without FLAIR: `benches/foreign_masks.py` has mirrored and foreign ones that pass for
-right with T1Gd, and with a T1 alone."""
+UNCHECKED = {
+    "flair": Check(
+        "masks_can_be_checked", 0.0, 1.0, "warn",
+        "without FLAIR nothing shows for sure whether these masks are this patient's, on the right side: give flair=",
+    ),
+    "t1ce": Check(
+        "core_can_be_checked", 0.0, 1.0, "warn",
+        "without T1Gd nothing shows whether the core is drawn as large as it is, and where it is: give t1ce=",
+    ),
+}  # fmt: skip
+"""What is said of masks that come without an image: without FLAIR `benches/foreign_masks.py` has mirrored and foreign
+ones that pass for right; without T1Gd half a core does, or one elsewhere in the edema."""
 
 
 def check_patient(patient: Patient) -> list[Check]:
@@ -71,16 +77,17 @@ def check_core(patient: Patient) -> Check:
 def check_nesting(patient: Patient) -> list[Check]:
     """Does the core lie inside the edema? Labels in another order, or exchanged masks, turn the tumor inside out.
 
-    Nothing is asked of an edema too small to say.
+    An edema as small as a speck is no reason to reject: labels in another order may leave one, or a coarse outline.
     """
     beyond = patient.masks.edema & ~patient.masks.core & patient.brain
-    if np.count_nonzero(beyond) * patient.t1.voxel_volume < SPECK or not patient.masks.core.any():
+    if not beyond.any() or not patient.masks.core.any():
         return []
+    rejected = 1.15 if np.count_nonzero(beyond) * patient.t1.voxel_volume >= SPECK else -np.inf
     subject = (
         "depth of the core in the tumor over that of the edema, or twice the edema's share of the outline, (right "
         "masks: 1.5 or more; are core and edema exchanged, or the labels in another order? then give labels=)"
     )
-    return [at_least("core_inside_edema", nesting(patient), 1.3, 1.15, subject)]
+    return [at_least("core_inside_edema", nesting(patient), 1.3, rejected, subject)]
 
 
 def check_volume(volume: float) -> Check:
@@ -110,8 +117,7 @@ def check_appearance(patient: Patient) -> list[Check]:
         subject = f"bright parts of T1Gd in the core less its mirror image, {unit}"
         doubted = any(check.verdict != "pass" for check in checks)  # by FLAIR; alone, T1Gd may show no enhancement
         checks.append(at_least("t1gd_shows_core", core, 0.8, 0.0 if doubted else -np.inf, subject))
-    if flair is None:
-        checks.append(UNCHECKED)
+    checks += [UNCHECKED[role] for role, shown in (("flair", flair), ("t1ce", core)) if shown is None]
     if flair is None and core is None:
         subject = f"darkness of T1 in the tumor less its mirror image (no FLAIR, no T1Gd given), {unit}"
         checks.append(at_least("t1_shows_tumor", t1_contrast(patient), 0.1, -np.inf, subject))

@@ -225,13 +225,12 @@ class Road:
     def _answer(self, scene: Scene, first: Fit, fit: Fit, method: str) -> Personalization:
         """The density of a fit on the T1's grid, if it passes its checks; `first` is the first model's fit."""
         found = scene.into_atlas(fit.estimate)
-        sampled = method == "refined" and self.uncertainty is not None
         result = grow([fit.estimate.parameters()], scene.fine.rest)
         density = scene.deliver(result.density[0])
         pushed = result.pushed[0] if result.pushed else None
         origin = seen_place(fit.estimate, pushed, scene) if pushed else scene.place_of(fit.estimate)
         self.checks += [
-            *check_answer(fit, density.array, self.patient, self.posterior, sampled, self.matter),
+            *check_answer(fit, density.array, self.patient, self.posterior, self.matter),
             *([] if self.estimate is None else check_estimate(self.estimate, found, self.brain.fine.grid.extent)),
             check_origin(distance_outside(origin, self.patient.brain if self.matter is None else self.matter, density)),
             check_size(float(result.volumes[0]) * (found.mu1 / fit.estimate.mu1) ** 3),

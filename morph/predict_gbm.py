@@ -27,7 +27,7 @@ from engine import InputError, load_anatomy
 from engine.command import BAD_INPUT, compose
 from morph.in_place import Answer, personalize_in_place
 from morph.inference import Brain, prepare_brain
-from morph.outputs import write_whole
+from morph.outputs import FALLBACK, write_whole
 from morph.patient import FRACTION_SLACK, Patient
 from morph.posterior import PosteriorSettings
 from morph.refine import RefinementSettings
@@ -160,7 +160,8 @@ def run_case(
         brain_of_scorer = grow_mask(patient.brain, patient.t1.spacing, RIM)
     is_told = "brain_mask" in patient.files
     ordered = order_strictly(answer.density.array, brain_of_scorer, patient.t1.spacing, beyond=not is_told)
-    write_whole(path, partial(write_volume, volume=patient.t1.with_array(ordered), frame=patient.frame))
+    about = FALLBACK if answer.method == "fallback" else ""
+    write_whole(path, partial(write_volume, volume=patient.t1.with_array(ordered), frame=patient.frame, about=about))
     return answer
 
 

@@ -87,7 +87,7 @@ def main(config: DictConfig) -> int:
         patient, brain, kept, refinement if refine else None, space, watch.announce, effect, uncertainty
     )
     if "registration" not in answer.seconds:
-        kept.forget_others(patient.t1)
+        kept.forget()
     with watch.stage("targets", "draw target volumes"):
         targets = target_volumes(patient, answer, aims)
     answer.seconds.update(watch.seconds)

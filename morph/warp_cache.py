@@ -57,24 +57,20 @@ class KeptRegistration:
             self._clear()
             self.folder.mkdir(parents=True, exist_ok=True)
             warp = self.registration.register(patient, atlas, ignore).kept_in(self.folder)
-            record = {
-                "made_from": made_from,
-                "brain": _hash_brain(patient),
-                "files": {path.name: _hash_file(path) for path in warp.files},
-            }
+            record = {"made_from": made_from, "files": {path.name: _hash_file(path) for path in warp.files}}
             (self.folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise InputError(f"{self.folder} cannot be written ({error.strerror}): choose another out=") from error
         return warp
 
-    def forget_others(self, t1: Volume) -> None:
-        """Take away what another T1's registration left, so that nobody takes it for this one's.
+    def forget(self) -> None:
+        """Take away what another run's registration left, so that nobody takes it for this one's.
 
         Raises:
             InputError: the folder cannot be written.
         """
         try:
-            if (self.folder / RECORD).exists() and self._record().get("brain") != _hash_brain(t1):
+            if (self.folder / RECORD).exists():
                 self._clear()
         except OSError as error:
             raise InputError(f"{self.folder} cannot be written ({error.strerror}): choose another out=") from error
@@ -109,11 +105,6 @@ def _hash_images(patient: Volume, atlas: Volume, ignore: NDArray[np.bool_]) -> s
         digest.update(repr((array.shape, array.dtype.str)).encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _hash_brain(t1: Volume) -> str:
-    """Of the positive voxels, which a crop leaves as they are."""
-    return hashlib.sha256(t1.array[t1.array > 0].tobytes()).hexdigest()
 
 
 def _hash_file(path: Path) -> str:

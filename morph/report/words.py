@@ -63,6 +63,7 @@ CHECKS = {
     "brain_complete": ("Brain is complete", "Take a T1 that covers the whole brain."),
     "flair_shows_patient": ("FLAIR shows the T1's patient", _OTHER),
     "t1gd_shows_patient": ("T1Gd shows the T1's patient", _OTHER),
+    "sides_agree": ("Left and right are the same in all images", _OTHER),
     "flair_shows_edema": ("FLAIR is bright in the edema", _MASKS),
     "flair_outside_masks": (
         "FLAIR shows no tumor outside the edema",
@@ -71,6 +72,10 @@ CHECKS = {
     "masks_can_be_checked": (
         "Images show whether the outlines are right",
         "Give FLAIR (flair=): without it, outlines of another patient or side can go unnoticed.",
+    ),
+    "core_can_be_checked": (
+        "Images show whether the core is right",
+        "Give T1Gd (t1ce=): without it, a core that is too small, too large or elsewhere goes unnoticed.",
     ),
     "t1gd_shows_core": (
         "T1Gd is bright in the core",
@@ -84,6 +89,10 @@ CHECKS = {
     "masks_in_place": (
         "Outlines lie in place",
         f"{_MASKS} Some millimeters away they would fit FLAIR better: is the affine of their file the images'?",
+    ),
+    "t1gd_shows_outline": (
+        "Core ends where T1Gd does",
+        f"{_MASKS} A core with a margin, or with edema in it, is fitted as if all of it were dense tumor.",
     ),
     "t1gd_outside_core": (
         "Core holds what enhances",
@@ -147,7 +156,8 @@ CHECKS = {
     ),
     "posterior_sampled": (
         "Enough tumors were sampled",
-        "The intervals are rough, or there are none: sample more (posterior.fine_simulations=).",
+        "Intervals are rough, or there are none, and how sure the answer is, nobody knows: sample (more) with "
+        "posterior.fine_simulations=; with mass effect there is no posterior.",
     ),
     "posterior_agreement": ("Tumors that fit the outlines agree", _OPEN),
     "size_in_prior": ("Size is one that the network knows", _RANGE),

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from morph.alignment import LEAD, check_series, lead_in_place, mutual_information
+from morph.alignment import (
+    LEAD,
+    NO_SIDE,
+    SIDE,
+    check_series,
+    lead_in_place,
+    lead_of_side,
+    mirrored,
+    mutual_information,
+)
 from morph.patient import load_patient
 from morph.volume import Volume
 from tests.morph.conftest import AFFINE, make_arrays, save
@@ -43,6 +52,24 @@ def test_an_image_of_another_contrast_fits_best_where_it_lies() -> None:
         Volume(np.zeros_like(t1.array), AFFINE_2MM),
     ]
     assert all(lead_in_place(t1, other) < LEAD for other in wrong)
+
+
+@pytest.mark.parametrize("off", [-3, 0, 2])
+def test_images_that_are_mirrored_are_noticed(off: int) -> None:
+    t1 = Volume(head(0), AFFINE_2MM)
+    flair = Volume(other_contrast(t1.array), AFFINE_2MM)
+    assert lead_of_side(t1, flair) > SIDE
+    wrong = Volume(np.roll(flair.array[::-1], off, 0), AFFINE_2MM)
+    assert lead_of_side(t1, wrong) < NO_SIDE
+    assert lead_of_side(t1, Volume(np.ones_like(t1.array), AFFINE_2MM)) == np.inf
+
+
+def test_a_mirrored_array_keeps_the_brain_where_it_is() -> None:
+    brain = np.zeros((9, 1, 1), dtype=bool)
+    brain[1:5] = True
+    values = np.arange(9)[:, None, None]
+    assert mirrored(values, brain)[:, 0, 0].tolist() == [5, 4, 3, 2, 1, 0, 0, 0, 0]
+    np.testing.assert_array_equal(mirrored(brain, brain), brain)
 
 
 def test_mutual_information_of_equal_levels_is_their_entropy() -> None:

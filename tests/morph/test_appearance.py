@@ -64,13 +64,14 @@ def test_masks_elsewhere_are_noticed(patient: Patient) -> None:
 
 def test_without_other_images_the_t1_is_asked(patient: Patient) -> None:
     alone = replace(patient, flair=None, t1ce=None)
-    said = {"masks_can_be_checked": "warn", "t1_shows_tumor": "pass"}
+    said = {"masks_can_be_checked": "warn", "core_can_be_checked": "warn", "t1_shows_tumor": "pass"}
     assert {check.name: check.verdict for check in check_appearance(alone)} == said
     mirrored = masked(alone, patient.masks.core[::-1], patient.masks.edema[::-1])
-    assert [check.verdict for check in check_appearance(mirrored)] == ["warn", "warn"]
+    assert [check.verdict for check in check_appearance(mirrored)] == ["warn"] * 3
     assert "give flair=" in check_appearance(alone)[0].message
     assert verdicts(replace(patient, flair=None))["masks_can_be_checked"] == "warn"
-    assert "masks_can_be_checked" not in verdicts(replace(patient, t1ce=None))
+    lacking = verdicts(replace(patient, t1ce=None))
+    assert lacking["core_can_be_checked"] == "warn" and "masks_can_be_checked" not in lacking
 
 
 def test_a_tumor_across_the_middle_is_compared_with_the_healthy_brain(patient: Patient) -> None:

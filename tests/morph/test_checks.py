@@ -41,7 +41,7 @@ NAMES = {
     "fit_core", "fit_edema", "threshold_core", "threshold_edema", "mu1_in_range", "mu2_in_range", "patient_core",
     "patient_edema", "density_not_empty", "density_not_everywhere", "origin_in_tissue", "core_visible",
     "size_in_prior", "brain_in_cube", "flair_shows_outline", "masks_in_place", "registration_stretch",
-    "registration_tissue",
+    "registration_tissue", "sides_agree", "core_can_be_checked", "posterior_sampled",
 }  # fmt: skip
 
 

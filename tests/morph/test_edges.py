@@ -39,7 +39,7 @@ def verdicts(patient: Patient, core: np.ndarray, edema: np.ndarray) -> dict[str,
     return {check.name: check.verdict for check in check_edges(replace(patient, masks=Masks(core, edema)))}
 
 
-ALL = ("flair_shows_outline", "masks_in_place", "t1gd_outside_core")
+ALL = ("flair_shows_outline", "masks_in_place", "t1gd_shows_outline", "t1gd_outside_core")
 
 
 def test_right_masks_pass_and_so_do_those_that_readers_may_draw(patient: Patient) -> None:
@@ -56,7 +56,11 @@ def test_masks_some_millimeters_off_are_noticed(patient: Patient, way: list[int]
 
 def test_an_edema_with_a_margin_is_noticed(patient: Patient) -> None:
     found = verdicts(patient, ball(15), ball(29))
-    assert found == {"flair_shows_outline": "warn", "masks_in_place": "pass", "t1gd_outside_core": "pass"}
+    assert found == dict.fromkeys(ALL, "pass") | {"flair_shows_outline": "warn"}
+
+
+def test_a_core_with_a_margin_is_noticed(patient: Patient) -> None:
+    assert verdicts(patient, ball(20), ball(22)) == dict.fromkeys(ALL, "pass") | {"t1gd_shows_outline": "warn"}
 
 
 def test_enhancement_that_the_core_leaves_out_is_noticed(patient: Patient) -> None:
