@@ -82,6 +82,23 @@ def test_coverage_is_the_share_of_the_recurrence_inside() -> None:
     assert recurrence_coverage(recurrence, plan) == 0.25
 
 
+def test_a_score_worked_out_by_hand() -> None:
+    core, brain = np.zeros((41, 41, 3), dtype=bool), np.zeros((41, 41, 3), dtype=bool)
+    brain[:, :, 1] = True  # one slice
+    core[20, 20, 1] = True
+    standard = margin_plan(core, brain, margin=2)
+    assert standard.sum() == 13  # the points of the plane with whole coordinates within 2 of the origin
+    prediction = np.zeros(core.shape, dtype=np.float32)
+    prediction[20:, 20, 1] = np.arange(21, 0, -1)  # a ray to one side
+    plan = highest_plan(prediction, int(standard.sum()))
+    assert np.flatnonzero(plan[:, 20, 1]).tolist() == list(range(20, 33)) and plan.sum() == 13
+    recurrence = np.zeros_like(core)
+    recurrence[21:25, 20, 1] = True  # four voxels on the ray: two within the margin, all within the plan
+    recurrence[10, 10, 1] = True  # one far off
+    assert recurrence_coverage(recurrence, standard) == 2 / 5
+    assert recurrence_coverage(recurrence, plan) == 4 / 5
+
+
 @pytest.mark.parametrize("steepness", [0.5, 3.0])
 def test_predict_gbms_own_scorer_agrees(tmp_path: Path, scorer: Scorer, steepness: float) -> None:
     x, y, z = np.indices((60, 56, 50))

@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 
 from engine import Atlas, InputError, observe
 from engine.model import Model
@@ -213,6 +214,11 @@ def test_the_command_answers_with_both_models(
     assert {"displacement.nii.gz", "tissue_before.nii.gz", "models.png"} <= {path.name for path in out.iterdir()}
     vectors, seen = nib.load(out / "displacement.nii.gz"), nib.load(t1)
     assert vectors.shape == (*seen.shape, 1, 3)
+    elsewhere = SimpleITK.ReadImage(str(out / "displacement.nii.gz"))
+    lengths = np.linalg.norm(SimpleITK.GetArrayFromImage(elsewhere), axis=-1).T
+    np.testing.assert_allclose(lengths, np.linalg.norm(vectors.get_fdata()[..., 0, :], axis=-1), rtol=1e-5)
+    before = SimpleITK.ReadImage(str(out / "tissue_before.nii.gz"))
+    assert before.GetSize() == seen.shape and set(np.unique(SimpleITK.GetArrayFromImage(before))) <= {0, 1, 2, 3}
     record = json.loads((out / "parameters.json").read_text())
     assert record["push"]["furthest_mm"] == pytest.approx(np.linalg.norm(vectors.get_fdata(), axis=-1).max(), rel=1e-5)
     assert record["config"]["model"] == {"name": "mass_effect", "coupling": 16.0}

@@ -156,6 +156,8 @@ def test_a_tumor_that_pushes_shows_how_far(pages: dict[str, Page]) -> None:
 
 def test_images_that_were_not_given_are_named(pages: dict[str, Page]) -> None:
     assert "Not given: T1Gd." in pages["model"].section("isolines").text
+    for image in ("T1", "FLAIR"):
+        assert f"Isolines over {image}" in pages["model"].section("isolines").text
 
 
 def test_a_twin_is_held_against_its_truth(pages: dict[str, Page]) -> None:
