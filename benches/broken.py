@@ -210,7 +210,7 @@ CASES: dict[str, tuple[Break, tuple[str, ...]]] = {
     "masks of another patient": (foreign, FOREIGN),
     "T1 of another brain": (foreign_t1, STRANGE),
     "T1 moved by 5 mm": (t1_moved, STRANGE),
-    "T1 mirrored": (t1_mirrored, STRANGE),
+    "T1 mirrored": (t1_mirrored, ("sides_agree",)),
     "two distant foci": (two_foci, ("tumor_foci",)),
     "a second focus with a speck of core": (partial(two_foci, radius=4.5), ("tumor_foci",)),
     "tumor in the ventricle": (in_ventricle, ("masks_in_tissue",)),
