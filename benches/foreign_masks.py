@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from broken import half_core, out_of_place, with_margin
+from breaks import half_core, out_of_place, with_margin
 from report import arguments, machine, publish
 from rich.console import Console
 from rich.progress import track
@@ -39,7 +39,8 @@ MARGIN = 8
 MOVES = (-2.0, -1.0, 1.0, 2.0)
 """How far [mm] right outlines are moved outwards."""
 SHIFTS, MARGINS = (3.0, 5.0, 8.0), (4.0, 7.0)
-"""How far [mm] masks are shifted along axes and diagonals of space, and how wide a margin an edema may be given."""
+"""How far [mm] masks are shifted along axes and diagonals of space, by whole voxels, and how wide a margin an edema may
+be given."""
 LEFT_OUT: dict[str, dict[str, None]] = {
     "": {},
     ", no T1Gd": {"t1ce": None},

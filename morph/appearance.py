@@ -62,7 +62,7 @@ def flair_outside(patient: Patient) -> float | None:
     )
     flair = np.where(brain, flair / np.maximum(share, 1e-6), 0)
     reach = tuple(2 * np.round(TILT / spacing).astype(int) + 1)
-    other = ndimage.maximum_filter(_mirror(flair, brain), size=reach)
+    other = ndimage.maximum_filter(mirrored_image(flair, brain), size=reach)
     values = patient.flair.array[brain]
     width = float(values.std())
     lone = brain & (flair > np.median(values) + BRIGHT * width) & (flair > other + BRIGHTER * width)
@@ -118,13 +118,13 @@ def _contrast(image: NDArray[np.float32], mask: NDArray[np.bool_], patient: Pati
     healthy = brain & ~tumor
     if not mask.any() or not healthy.any():
         return 0.0
-    mirrored = _mirror(mask, brain) & healthy
+    mirrored = mirrored_image(mask, brain) & healthy
     other = mirrored if np.count_nonzero(mirrored) >= LEAST_MIRROR * np.count_nonzero(mask) else healthy
     width = float(image[brain].std())
     return float(np.quantile(image[mask], quantile) - np.quantile(image[other], quantile)) / width if width else 0.0
 
 
-def _mirror(image: NDArray, brain: NDArray[np.bool_]) -> NDArray:
+def mirrored_image(image: NDArray, brain: NDArray[np.bool_]) -> NDArray:
     """The image, (x, y, z), on the other side of the brain's middle along the R axis; 0 where there is none."""
     areas = np.count_nonzero(brain, axis=(1, 2))
     middle = float((areas * np.arange(len(areas))).sum() / areas.sum())

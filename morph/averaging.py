@@ -2,7 +2,8 @@
 
 Tumors are sampled in each anatomy (`morph.posterior`). Each anatomy counts by its evidence: how probable the outlines
 are under it, all its tumors taken together, with equal odds beforehand. One in which a few tumors fit well can count
-for less than one in which many fit fairly well. Intervals and maps come from all tumors by their weights.
+for less than one in which many fit fairly well. Intervals come from all tumors by their weights, maps from those that
+carry nearly all of it.
 
 The tumor that is delivered is the one that agrees best with all of these and with the masks, so that as little as
 possible is lost whichever of them is the true one (`morph.ensemble`). It is one of them or the tumor at the mean of a

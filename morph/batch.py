@@ -170,7 +170,7 @@ def is_finished(
         record = json.loads(layout.place(PARAMETERS).read_text(encoding="utf-8"))
         hashes, config, code = record["hashes"], record["config"], record["versions"]["code"]
         written = [layout.place(name) for name in record["files"]]
-        written += [layout.beside(name, ".json") for name in record["files"] if layout.has_sidecar(name)]
+        written += [path for name in record["files"] for path in layout.sidecars(name)]
     except (OSError, ValueError, KeyError, TypeError):
         return False
     how, before = (
@@ -196,12 +196,15 @@ def _has_images(folder: Path, root: Path) -> bool:
 
 
 def _is_image(path: Path) -> bool:
-    return path.name.endswith(SUFFIXES) or (path.is_file() and is_dicom(path))
+    try:
+        return path.name.endswith(SUFFIXES) or (path.is_file() and is_dicom(path))
+    except OSError:  # who cannot be looked at is no patient; what is beside it may make one
+        return False
 
 
 def _is_answers(path: Path) -> bool:
-    """Whether an answer in the flat layout left a file."""
+    """Whether an answer left a file, in either layout."""
     folder = path.parent
-    if folder.name == REGISTRATION:
+    if folder.name in (REGISTRATION, "anat"):
         return (folder.parent / MARK).exists()
     return path.name in PRODUCTS and (folder / MARK).exists()

@@ -195,7 +195,7 @@ def check_posterior(posterior: Posterior | None) -> list[Check]:
         effective,
         30.0,
         -np.inf,
-        "effective number of sampled tumors, 0 where a guess of the tissue, or nothing, was sampled,",
+        "effective number of sampled tumors, 0 where a guess of the tissue, or each, was not sampled,",
     )
     if posterior is None:
         return [sampled]

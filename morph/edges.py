@@ -29,6 +29,9 @@ outline has .94 or more, one drawn 2 mm further out .32 or more, 4 mm .28 or les
 CORE_EDGE = 0.25
 """Likewise of T1Gd across the core's outline. Ours: the right one has .69 or more, one 2 mm further out .26 or more;
 4 mm further out, in the edema, four of five have .24 or less, but only two of five digital twins."""
+DARK = -0.5
+"""Below it a core is darker than what is around it: where it does not enhance, or in a thin rim only, its edge says
+nothing (ours)."""
 RING, MOVE = 6.0, 4.0
 """Width [mm] of the ring that the edema is compared with, and how far the outline is moved each way (ours)."""
 WAYS = np.array([way for way in product((-1, 0, 1), repeat=3) if any(way)])
@@ -66,7 +69,8 @@ def check_edges(patient: Patient) -> list[Check]:
         subject = "volume in ml outside the core, in the edema, that T1Gd shows as bright as the core"
         edge = "T1Gd just inside the core less just outside (drawn too large?), in standard deviations of the brain,"
         step = edge_contrast(patient, patient.t1ce, patient.masks.core)
-        checks.append(at_least("t1gd_shows_outline", step, CORE_EDGE, -np.inf, edge))
+        if step > DARK:
+            checks.append(at_least("t1gd_shows_outline", step, CORE_EDGE, -np.inf, edge))
         checks.append(at_most("t1gd_outside_core", enhancement_outside(patient), LEFT_OUT, np.inf, subject))
     return checks
 

@@ -117,8 +117,8 @@ def check_appearance(patient: Patient) -> list[Check]:
         subject = f"bright parts of T1Gd in the core less its mirror image, {unit}"
         doubted = any(check.verdict != "pass" for check in checks)  # by FLAIR; alone, T1Gd may show no enhancement
         checks.append(at_least("t1gd_shows_core", core, 0.8, 0.0 if doubted else -np.inf, subject))
-    checks += [UNCHECKED[role] for role, shown in (("flair", flair), ("t1ce", core)) if shown is None]
-    if flair is None and core is None:
+    checks += [check for role, check in UNCHECKED.items() if getattr(patient, role) is None]
+    if patient.flair is None and patient.t1ce is None:
         subject = f"darkness of T1 in the tumor less its mirror image (no FLAIR, no T1Gd given), {unit}"
         checks.append(at_least("t1_shows_tumor", t1_contrast(patient), 0.1, -np.inf, subject))
     return checks

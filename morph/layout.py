@@ -25,7 +25,6 @@ LAYOUTS = ("flat", "bids")
 PARAMETERS = "parameters.json"
 TWIN = "twin.json"
 REGISTRATION = "registration"
-SIDECARS = (".json", ".tsv")
 Kind = Literal["share", "mask", "labels", "other"]
 
 
@@ -124,16 +123,18 @@ class Layout:
         image = self.place(name)
         return image.with_name(image.name.removesuffix(".nii.gz") + ending)
 
-    def has_sidecar(self, name: str) -> bool:
-        """Whether a text stands beside the file with this flat name."""
-        return self.subject is not None and PRODUCTS[name].kind != "other"
+    def sidecars(self, name: str) -> list[Path]:
+        """What stands beside the file with this flat name: nothing in the flat layout."""
+        kind = PRODUCTS[name].kind
+        if self.subject is None or kind == "other":
+            return []
+        return [self.beside(name, ending) for ending in (".json", ".tsv") if ending == ".json" or kind == "labels"]
 
     def every_file(self) -> Iterator[Path]:
         """All places where an answer may have a file, its mark of completion first."""
         for name in sorted(PRODUCTS, key=lambda name: name != PARAMETERS):
             yield self.place(name)
-            if self.has_sidecar(name):
-                yield from (self.beside(name, ending) for ending in SIDECARS)
+            yield from self.sidecars(name)
 
     @property
     def registration(self) -> Path:

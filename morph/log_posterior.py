@@ -11,7 +11,7 @@ grid.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,7 @@ class LogPosterior:
         atlas = outlines.atlas
         logs = np.array([log_prior(*self.mapping.estimate(place), self.mapping.fine) for place in places])
         seen: list[Judgment | None] = [None] * len(places)
+        is_meant = atlas.grid == self.fine.atlas.grid
         numbers = np.flatnonzero(np.isfinite(logs))
         tumors = [tumor(place).parameters() for place in places[numbers]]
         runs = simulate_stream(tumors, atlas, stop_volume=TOO_LARGE * self.sizes[1])
@@ -76,10 +77,11 @@ class LogPosterior:
             field = np.zeros(atlas.grid.shape, dtype=np.float32)
             one.write(field)
             shown = show(field[atlas.tissue])
-            seen[number] = judgment = outlines.judge(shown)
+            judgment = outlines.judge(shown)
             volume = np.count_nonzero(shown >= DENSE) * atlas.grid.voxel_volume
             possible = one.ended == "duration" and self.sizes[0] <= volume <= self.sizes[1]
             logs[number] += judgment.log_likelihood if possible else -np.inf
+            seen[number] = replace(judgment, density=shown.astype(np.float16)) if possible and is_meant else judgment
         return logs, seen
 
 

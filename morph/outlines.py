@@ -131,13 +131,14 @@ class Judgment:
     Attributes:
         log_likelihood: with the thresholds averaged over.
         core: log likelihood of the core's outline at each of its thresholds, (m,); `edema` likewise.
-        density: the tumor's, over the tissue of the grid, (n,).
+        density: the tumor's, over the tissue of the grid that is meant, (n,); None of those that cannot be, or that
+            only show on another grid where to look.
     """
 
     log_likelihood: float
     core: NDArray[np.float64]
     edema: NDArray[np.float64]
-    density: NDArray[np.float16]
+    density: NDArray[np.float16] | None = None
 
 
 class Outlines:
@@ -160,7 +161,7 @@ class Outlines:
         """A density over the tissue of the grid, (n,)."""
         core, edema = self.core.log_likelihoods(values), self.edema.log_likelihoods(values)
         total = sum(float(logsumexp(logs)) - np.log(len(logs)) for logs in (core, edema))
-        return Judgment(total, core, edema, values.astype(np.float16))
+        return Judgment(total, core, edema)
 
 
 def signed_distance(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> NDArray[np.float32]:

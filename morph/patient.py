@@ -118,7 +118,7 @@ def distance_outside(point: NDArray[np.float64], mask: NDArray[np.bool_], t1: Vo
 
 
 def find_case(folder: str | Path) -> dict[str, Path]:
-    """The files of a folder with BraTS names; folders of DICOM series may have such names as well.
+    """The files of a folder with BraTS names; without such a file a folder of that name is a DICOM series.
 
     Raises:
         InputError: no such folder, no T1 or segmentation, or two files for the same role.
@@ -128,17 +128,19 @@ def find_case(folder: str | Path) -> dict[str, Path]:
         raise InputError(f"case={folder} is not a folder: give one that holds t1.nii.gz and seg.nii.gz")
     files = {}
     for role, endings in BRATS_NAMES.items():
-        found = sorted(path for path in folder.iterdir() if _may_be(path, role, endings))
+        found = sorted(path for path in folder.iterdir() if not path.is_dir() and _has_role(path, endings))
+        if not found and role in IMAGES:
+            found = sorted(path for path in folder.iterdir() if path.is_dir() and path.name.lower() in endings)
         if len(found) > 1:
             raise InputError(f"{folder} has {len(found)} files for {role} ({found[0].name}, {found[1].name}): keep one")
         if found:
             files[role] = found[0]
-    if (folder / SERIES).is_dir():
+    if (folder / SERIES).is_dir() and any(path.is_file() for path in (folder / SERIES).iterdir()):
         files[SERIES] = folder / SERIES
-    for role, other in (("t1", " or a folder t1 with a DICOM series"), ("seg", "")):
+    for role, other in (("t1", ", or a folder t1 with a DICOM series"), ("seg", "")):
         if role not in files:
             raise InputError(
-                f"{folder} has no {role} file: expected {role}.nii.gz, a name that ends in _{role}.nii.gz{other}"
+                f"{folder} has no {role} file: expected {role}.nii.gz or a name that ends in _{role}.nii.gz{other}"
             )
     return files
 
@@ -270,13 +272,6 @@ def _own_tissue(images: Mapping[str, Volume], t1: Volume) -> Tissue | None:
             raise InputError(f"{role} holds values from {low:g} to {high:g}: give fractions from 0 to 1")
     white, gray, csf = (images[role] for role in TISSUES)
     return normalized((white, gray, csf), t1.array > 0, "given")
-
-
-def _may_be(path: Path, role: str, endings: tuple[str, ...]) -> bool:
-    """Whether a file, or for an image the folder of a series, has a role by its name."""
-    if path.is_dir():
-        return role in IMAGES and path.name.lower() in endings
-    return _has_role(path, endings)
 
 
 def _has_role(path: Path, endings: tuple[str, ...]) -> bool:

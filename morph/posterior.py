@@ -87,7 +87,7 @@ class Tumors:
         sample: see `morph.sampler`.
         core: log likelihood of each at each threshold of the core, (n, m); `edema` likewise.
         kept: numbers of those that carry all but `NEGLIGIBLE` of the weight, (k,), the heaviest first.
-        density: of these, over the tissue of the fine grid, (k, voxels).
+        density: of these, over the tissue of the fine grid, (k, voxels); empty where they were only shown by stand-ins.
     """
 
     mapping: SpaceMapping
@@ -167,7 +167,8 @@ def _sample(
         for name, o in (("core", outlines.core), ("edema", outlines.edema))
     )
     kept = heaviest(sample.weights, 1 - NEGLIGIBLE)
-    density = np.array([judgment.density for n in kept if (judgment := seen[n]) is not None])
+    densities = (None if (judgment := seen[n]) is None else judgment.density for n in kept)
+    density = np.array([one for one in densities if one is not None], dtype=np.float16)
     return Tumors(log_posterior.mapping, outlines, sample, core, edema, kept, density)
 
 

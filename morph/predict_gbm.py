@@ -46,7 +46,8 @@ TISSUES = ("wm", "gm", "csf")
 NEEDED = (*TISSUES, "tumorseg")
 OPTIONAL = ("t1c", "flair", "brain_mask")
 RIM = 10.0
-"""How far [mm] beyond the maps the scorer's brain may reach where we are not told (ours)."""
+"""How far [mm] beyond the maps what lies nearer to the tumor still comes first, where nothing else shows the brain: the
+scorer's may reach there (ours)."""
 
 
 def main(given: Sequence[str] = ()) -> int:

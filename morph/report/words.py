@@ -156,8 +156,8 @@ CHECKS = {
     ),
     "posterior_sampled": (
         "Enough tumors were sampled",
-        "Intervals are rough, or there are none, and how sure the answer is, nobody knows: sample (more) with "
-        "posterior.fine_simulations=; with mass effect there is no posterior.",
+        "Intervals are rough, or there are none, and how sure the answer is, nobody knows: raise "
+        "posterior.fine_simulations=. With posterior.simulations=0, refine=false or mass effect nothing is sampled.",
     ),
     "posterior_agreement": ("Tumors that fit the outlines agree", _OPEN),
     "size_in_prior": ("Size is one that the network knows", _RANGE),

@@ -272,6 +272,30 @@ def test_dicom_series_are_images_of_a_case(tmp_path: Path, tiny_command: Run, st
     assert started == ["with labels"] * 2
 
 
+def test_a_file_wins_over_a_folder_of_its_name_and_raw_exports_are_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "p1"
+    write_series(folder / "T1", ARRAYS["t1"], LPS @ AFFINE)
+    write_series(folder / "dicom" / "1", ARRAYS["t1"], LPS @ AFFINE)
+    for role in ("t1", "seg"):
+        save(folder / f"{role}.nii.gz", ARRAYS[role])
+    assert find_files(folder) == {role: folder / f"{role}.nii.gz" for role in ("t1", "seg")}
+    write_series(folder / "dicom", ARRAYS["t1"], LPS @ AFFINE)
+    assert find_files(folder)["dicom"] == folder / "dicom"
+
+
+def test_a_file_that_cannot_be_looked_at_does_not_end_the_batch(
+    tmp_path: Path, patients: Path, tiny_command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (patients / "no images" / "notes.lock").write_text("")
+    monkeypatch.setattr(batch, "is_dicom", refuse)
+    monkeypatch.setattr(batch, "run_apart", lambda run, options: (2, "not now"))
+    assert tiny_command(f"cases={patients}", f"out={tmp_path / 'out'}") == BAD_INPUT
+    assert len(rows(tmp_path / "out")) == len(PATIENTS)
+
+
 def test_older_answers_are_no_patients(tmp_path: Path, patients: Path, tiny_command: Run, started: list[str]) -> None:
     for name in ("b bad", "c fallback", "d empty"):
         shutil.rmtree(patients / name)

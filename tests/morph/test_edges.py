@@ -91,3 +91,5 @@ def test_a_core_that_does_not_enhance_leaves_nothing_out(patient: Patient) -> No
     rim = ball(15) & ~ball(13)  # the 60% quantile of such a core is necrosis
     thin = patient.t1.with_array(np.where(patient.brain, 80 + NOISE + 80 * rim - 20 * ball(13), 0))
     assert enhancement_outside(replace(patient, t1ce=thin)) < 0.5
+    assert "t1gd_shows_outline" not in verdicts(replace(patient, t1ce=dark), ball(15), ball(22))
+    assert verdicts(replace(patient, t1ce=thin), ball(15), ball(22))["t1gd_shows_outline"] == "pass"
