@@ -77,7 +77,7 @@ CASES: dict[str, tuple[Break, tuple[str, ...]]] = {
     "not skull-stripped": (with_skull, ("brain_volume",)),
     "masks 5 mm out of place": (partial(out_of_place, shift=(3.0, 3.0, 3.0)), ("masks_in_place",)),
     "edema with a margin": (partial(with_margin, margin=7.0), ("flair_shows_outline",)),
-    "core with a margin": (partial(wide_core, margin=5.0), ("t1gd_shows_outline",)),
+    "core with a margin": (partial(wide_core, margin=5.0), ("t1gd_shows_outline", "edema_beyond_core")),
     "half of the core left out": (half_core, ("t1gd_outside_core",)),
     "slices three quarters as thick": (partial(wrong_voxel_size, shares=(1, 1, 0.75)), ("registration_stretch",)),
     "wrong voxel size": (partial(wrong_voxel_size, shares=(0.7, 0.7, 0.7)), ("registration_scale",)),
