@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydicom.misc import is_dicom
 from rich.console import Console
 
 from engine import InputError
@@ -20,6 +19,7 @@ from engine.apart import Main, run_apart
 from engine.command import BAD_INPUT, INTERRUPTED
 from engine.version import code_hash
 from morph.bids import find_subject
+from morph.dicom_input import may_be_dicom
 from morph.layout import DATASET, PARAMETERS, PRODUCTS, REGISTRATION, Layout, lay_out
 from morph.outputs import MARK, file_hash
 from morph.patient import SUFFIXES, TISSUES, find_case
@@ -192,14 +192,8 @@ def _has_images(folder: Path, root: Path) -> bool:
     """Whether a NIfTI or DICOM file lies in a folder, at any depth, that is no answer's; answers go to `root`."""
     answers = root.resolve() if root.resolve().is_relative_to(folder.resolve()) else None
     files = (path for path in folder.rglob("*") if answers is None or not path.resolve().is_relative_to(answers))
-    return any(_is_image(path) and not _is_answers(path) for path in files)
-
-
-def _is_image(path: Path) -> bool:
-    try:
-        return path.name.endswith(SUFFIXES) or (path.is_file() and is_dicom(path))
-    except OSError:  # who cannot be looked at is no patient; what is beside it may make one
-        return False
+    images = (path for path in files if path.name.endswith(SUFFIXES) or may_be_dicom(path))
+    return any(not _is_answers(path) for path in images)
 
 
 def _is_answers(path: Path) -> bool:

@@ -116,6 +116,14 @@ class Series:
         return whole.array
 
 
+def may_be_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM files do; one that cannot be looked at does not."""
+    try:
+        return path.is_file() and is_dicom(path)
+    except OSError:
+        return False
+
+
 def read_image(path: Path) -> tuple[Volume, Frame, Series | None]:
     """Read a NIfTI file, or the DICOM series in a folder.
 

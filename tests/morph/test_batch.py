@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from engine import InputError
 from engine.command import BAD_INPUT, INTERRUPTED, compose, quote
-from morph import batch
+from morph import batch, dicom_input
 from morph.batch import find_files
 from morph.layout import Layout
 from morph.run import main
@@ -290,7 +290,7 @@ def test_a_file_that_cannot_be_looked_at_does_not_end_the_batch(
         raise PermissionError(13, "Permission denied", str(path))
 
     (patients / "no images" / "notes.lock").write_text("")
-    monkeypatch.setattr(batch, "is_dicom", refuse)
+    monkeypatch.setattr(dicom_input, "is_dicom", refuse)
     monkeypatch.setattr(batch, "run_apart", lambda run, options: (2, "not now"))
     assert tiny_command(f"cases={patients}", f"out={tmp_path / 'out'}") == BAD_INPUT
     assert len(rows(tmp_path / "out")) == len(PATIENTS)
