@@ -12,13 +12,12 @@ from scipy import ndimage
 from engine import load_anatomy
 from morph.appearance import mirrored_image
 from morph.outlines import signed_distance
-from morph.patient import Patient
+from morph.patient import IMAGES, Patient
 from morph.resample import resample
 from morph.segmentation import Masks, masks_from_files
 from morph.volume import Frame, Volume
 
 Break = Callable[[Patient, Patient], Patient]
-IMAGES = ("t1", "t1ce", "flair")
 FADED = 6.0
 """Distance [mm] from an edema within which a tumor that is taken out of an image leaves no trace (ours)."""
 

@@ -20,7 +20,7 @@ from engine.command import BAD_INPUT, INTERRUPTED
 from engine.version import code_hash
 from morph.bids import find_subject
 from morph.dicom_input import may_be_dicom
-from morph.layout import DATASET, PARAMETERS, PRODUCTS, REGISTRATION, Layout, lay_out
+from morph.layout import DATASET, PARAMETERS, PRODUCTS, Layout, lay_out
 from morph.outputs import MARK, file_hash
 from morph.patient import SUFFIXES, TISSUES, find_case
 from morph.summary import FALLBACK_DELIVERED, SUMMARY, Row, describe, exit_status, show, write_summary
@@ -197,8 +197,6 @@ def _has_images(folder: Path, root: Path) -> bool:
 
 
 def _is_answers(path: Path) -> bool:
-    """Whether an answer left a file, in either layout."""
+    """Whether an answer left a file: in its folder, where other files may lie, or in one below."""
     folder = path.parent
-    if folder.name in (REGISTRATION, "anat"):
-        return (folder.parent / MARK).exists()
-    return path.name in PRODUCTS and (folder / MARK).exists()
+    return path.name in PRODUCTS if (folder / MARK).exists() else (folder.parent / MARK).exists()

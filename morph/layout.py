@@ -128,7 +128,7 @@ class Layout:
         kind = PRODUCTS[name].kind
         if self.subject is None or kind == "other":
             return []
-        return [self.beside(name, ending) for ending in (".json", ".tsv") if ending == ".json" or kind == "labels"]
+        return [self.beside(name, ending) for ending in ((".json", ".tsv") if kind == "labels" else (".json",))]
 
     def every_file(self) -> Iterator[Path]:
         """All places where an answer may have a file, its mark of completion first."""

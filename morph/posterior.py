@@ -167,8 +167,8 @@ def _sample(
         for name, o in (("core", outlines.core), ("edema", outlines.edema))
     )
     kept = heaviest(sample.weights, 1 - NEGLIGIBLE)
-    densities = (None if (judgment := seen[n]) is None else judgment.density for n in kept)
-    density = np.array([one for one in densities if one is not None], dtype=np.float16)
+    judged = [judgment for n in kept if (judgment := seen[n]) is not None]
+    density = np.array([one.density for one in judged if one.density is not None], dtype=np.float16)
     return Tumors(log_posterior.mapping, outlines, sample, core, edema, kept, density)
 
 
